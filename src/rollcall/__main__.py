@@ -1,0 +1,5 @@
+"""`python -m rollcall` is the same command as `rollcall`."""
+
+from rollcall.cli import main
+
+main()

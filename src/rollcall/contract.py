@@ -1,0 +1,84 @@
+"""What a record must look like: a contract is data, one line a field.
+
+A contract names the folder's fields, where each stands in the JSON, and its type. `flatten.py` turns it into SQL.
+A type is pinned by its lexical form, a regular expression that every engine reads alike, so that the same text gives
+the same value, or the same quarantine row, whichever engine reads it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Type:
+    """A column type: its SQL name, what a message calls it, and the text that it takes.
+
+    `form` is an anchored regular expression; None takes any text. With `member`, an object stands for a text too: the
+    member of that name is kept, else the object's JSON.
+    """
+
+    sql: str
+    called: str
+    form: str | None = None
+    member: str | None = None
+
+
+_HOUR_MINUTE = "([01][0-9]|2[0-3]):?[0-5][0-9]"
+
+TEXT: Final = Type("VARCHAR", "text")
+TEXT_OR_AVATAR: Final = Type("VARCHAR", "text or an object", member="avatar_url")
+BIGINT: Final = Type("BIGINT", "an integer of at most 64 bits", form="^-?[0-9]{1,19}$")
+BOOLEAN: Final = Type("BOOLEAN", "true or false", form="^([Tt]rue|TRUE|[Ff]alse|FALSE)$")
+# ISO 8601 with seconds; no offset means UTC. Years 1000 to 2999 fit every engine, PostgreSQL and Python.
+TIMESTAMP: Final = Type(
+    "TIMESTAMPTZ",
+    "a timestamp such as 2026-01-05T08:30:00Z",
+    form=(
+        "^[12][0-9]{3}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?"
+        f"(Z|[+-]{_HOUR_MINUTE})?$"
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of a record: its name, type, and the JSON paths to try in turn (dots lead into objects).
+
+    The empty path is the value itself, for a list of plain values.
+    """
+
+    name: str
+    type: Type
+    paths: tuple[str, ...]
+    required: bool = False
+
+
+def column(name: str, type_: Type, *paths: str, required: bool = False) -> Field:
+    """A field; its path is its own name unless others are given."""
+    return Field(name, type_, paths or (name,), required)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The shape of one record, or of one element of a list inside a record.
+
+    `key` identifies a record; of several valid ones with the same key the newest by `newest` wins. `lists` are arrays
+    inside the record, each with the contract of its elements: a fault in an element costs that element only.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    key: str
+    newest: str | None = None
+    lists: tuple["Contract", ...] = field(default=())
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The nested objects that paths lead into, outermost first, such as `contact`."""
+        parents = (p.split(".")[:depth] for f in self.fields for p in f.paths for depth in range(1, p.count(".") + 1))
+        return tuple(dict.fromkeys(".".join(p) for p in parents))
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether a record is a plain value, as in `group_ids`."""
+        return self.fields[0].paths == ("",)

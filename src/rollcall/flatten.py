@@ -1,0 +1,232 @@
+"""A contract as SQL: flatten, validate, deduplicate, explode.
+
+Every function returns a SELECT in DuckDB's dialect, made of named steps, that can be pasted into DuckDB. The input is
+a relation `records`:
+
+    source_file TEXT, record_index BIGINT,  where it stands (0-based; NULL: the fault is the whole file's)
+    record TEXT,                            the JSON (NULL, with no fault: not read yet)
+    raw TEXT,                               the text as it came, where `record` had to be mended
+    fault TEXT                              why there is no record
+
+and the output a row per record: its place, a column per field, a JSON text per list, and `error_type`,
+`error_message` and `raw_record`, all three NULL where the record is valid.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from rollcall.contract import Contract, Field
+
+PLACE = "source_file, record_index"
+PARSE_ERROR = "PARSE_ERROR"
+VALIDATION_ERROR = "VALIDATION_ERROR"
+UNREAD = "UNREAD"  # the engine's fast reader doubts the file: it is to be read again, exactly
+
+
+def check_records(contract: Contract) -> str:
+    """Select every record of `records`, flattened into typed columns, with what is wrong with it."""
+    return _check(
+        contract,
+        rows="SELECT *, record AS value FROM records",
+        place=PLACE,
+        says=f"""CASE
+        WHEN fault IS NOT NULL THEN '{PARSE_ERROR}'
+        WHEN record IS NULL THEN '{UNREAD}'
+        WHEN NOT is_expected THEN '{PARSE_ERROR}'
+        WHEN faults IS NOT NULL THEN '{VALIDATION_ERROR}'
+    END""",
+        message="coalesce(fault, faults)",
+        raw="coalesce(raw, record)",
+        label="",
+    )
+
+
+def check_elements(parent: Contract, contract: Contract, relation: str) -> str:
+    """Select every element of one list of the records in `relation`, checked like a record of its own."""
+    name = contract.name
+    return _check(
+        contract,
+        rows=f"""SELECT {parent.key}, {PLACE}, position - 1 AS position, coalesce(element, 'null') AS value
+    FROM (
+        SELECT {parent.key}, {PLACE}, unnest(list) AS element, generate_subscripts(list, 1) AS position
+        FROM (SELECT *, json_transform({name}, '["JSON"]') AS list FROM {relation} WHERE {name} IS NOT NULL)
+    )""",
+        place=f"{parent.key}, {PLACE}, position",
+        says=f"CASE WHEN faults IS NOT NULL THEN '{VALIDATION_ERROR}' END",
+        message="faults",
+        raw="value",
+        label=f"'{name}[' || position || ']' || ",
+    )
+
+
+def newest(contract: Contract, relation: str, *also: str) -> str:
+    """Select the valid rows of `relation`, one a key: the newest, then the last by file and position.
+
+    `also` names columns that identify a row together with the contract's key.
+    """
+    key = ", ".join((*also, contract.key))
+    age = f"{contract.newest} DESC NULLS LAST, " if contract.newest else ""
+    last = "source_file DESC, record_index DESC" + (", position DESC" if also else "")
+    # Only rows whose key occurs twice are sorted: a window over all of the wide rows costs several times as much.
+    return f"""WITH valid AS (
+    SELECT * FROM {relation} WHERE error_type IS NULL
+), repeated AS (
+    SELECT {key} FROM valid GROUP BY {key} HAVING count(*) > 1
+)
+SELECT valid.* FROM valid ANTI JOIN repeated USING ({key})
+UNION ALL
+SELECT valid.* FROM valid SEMI JOIN repeated USING ({key})
+QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {age}{last}) = 1"""
+
+
+def _check(contract: Contract, *, rows: str, place: str, says: str, message: str, raw: str, label: str) -> str:
+    """Write the steps that records and elements share: parse, take the texts, type them, tell the faults."""
+    fields = contract.fields
+    lists = [item.name for item in contract.lists]
+    objects = [] if contract.is_scalar else ["", *contract.objects]
+    parsed = "NULL" if contract.is_scalar else f"json_transform(value, '{json.dumps(_structure(contract))}')"
+    keys = "NULL" if contract.is_scalar else f"json_keys(value, {['$', *(f'$.{o}' for o in contract.objects)]})"
+    texts = [f"{_text(f)} AS {f.name}__text" for f in fields] + [f"p.{name} AS {name}" for name in lists]
+    wrong = [*map(_is_wrong, fields), *map(_list_is_wrong, lists), *(_is_no_object(contract, o) for o in contract.objects)]
+    told = [*(_tell(f, label) for f in fields), *map(_tell_list, lists), *(_tell_object(contract, o, label) for o in objects)]
+    is_expected = "true" if contract.is_scalar else "starts_with(ltrim(value, ' \t\r\n'), '{')"
+    # Which readers agree on the value of a key that stands twice? So no record may have one. Telling keys apart is dear,
+    # and most records have the very keys of the first ones: only others are looked at.
+    return f"""WITH located AS NOT MATERIALIZED (
+    {rows}
+), usual AS (
+    SELECT list(DISTINCT keys) AS shapes FROM (SELECT {keys} AS keys FROM located LIMIT 1000)
+    WHERE NOT list_contains(list_transform(keys, lambda k: list_unique(k) < len(k)), true)
+), parsed AS (
+    SELECT *, {is_expected} AS is_expected, {parsed} AS p, {keys} AS keys,
+        NOT coalesce(list_contains((SELECT shapes FROM usual), keys), false) AS is_unusual
+    FROM located
+), texts AS (
+    SELECT *,
+        {_lines(texts)}
+    FROM parsed
+), typed AS (
+    SELECT *,
+        {_lines(f"{_typed(f)} AS {f.name}" for f in fields)}
+    FROM texts
+), told AS (
+    SELECT *, CASE
+        WHEN NOT is_expected THEN {_subject("", label)} || ': found ' || {_shown("value")} || ', expected an object'
+        WHEN is_unusual OR {" OR ".join(wrong)} THEN nullif(concat_ws('; ',
+        {_lines(told)}), '')
+    END AS faults
+    FROM typed
+), judged AS (
+    SELECT *, {says} AS error_type FROM told
+)
+SELECT {place},
+    {_lines([*(f.name for f in fields), *lists], indent=4)},
+    error_type,
+    CASE WHEN error_type IS NOT NULL THEN {message} END AS error_message,
+    CASE WHEN error_type IS NOT NULL THEN {raw} END AS raw_record
+FROM judged"""
+
+
+def _lines(items: Iterable[str], indent: int = 8) -> str:
+    return (",\n" + " " * indent).join(items)
+
+
+def _structure(contract: Contract) -> dict[str, Any]:
+    """The part of the JSON that the contract reads: every leaf as text, every list as the JSON that it is."""
+    structure: dict[str, Any] = {}
+    for path in (p for f in contract.fields for p in f.paths):
+        *parents, leaf = path.split(".")
+        level = structure
+        for parent in parents:
+            level = level.setdefault(parent, {})
+        level[leaf] = "VARCHAR"
+    return structure | {item.name: "JSON" for item in contract.lists}
+
+
+def _text(field: Field) -> str:
+    if field.paths == ("",):
+        return "json_extract_string(value, '$')"
+    found = [f"p.{path}" for path in field.paths]
+    return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
+
+
+def _typed(field: Field) -> str:
+    """The value, or NULL where the text is not of the type's form."""
+    text = f"{field.name}__text"
+    if field.type.form:
+        return f"CASE WHEN regexp_matches({text}, '{field.type.form}') THEN try_cast({text} AS {field.type.sql}) END"
+    kept = "NULL"
+    if field.type.member:
+        kept = f"coalesce(json_extract_string({text}, '$.{field.type.member}'), {text})"
+    kinds = ", ".join(f"nullif(json_type(value, '$.{path}'), 'NULL')" for path in field.paths)
+    return f"""CASE
+            WHEN starts_with({text}, '{{') OR starts_with({text}, '[') THEN
+                CASE coalesce({kinds}) WHEN 'OBJECT' THEN {kept} WHEN 'ARRAY' THEN NULL ELSE {text} END
+            WHEN NOT contains({text}, chr(0)) THEN {text}
+        END"""
+
+
+def _is_wrong(field: Field) -> str:
+    missing_too = "" if field.required else f" AND {field.name}__text IS NOT NULL"
+    return f"({field.name} IS NULL{missing_too})"
+
+
+def _tell(field: Field, label: str) -> str:
+    text, subject = f"{field.name}__text", _subject(field.paths[0], label)
+    missing = f"WHEN {text} IS NULL THEN {subject} || ': missing, expected {field.type.called}'" if field.required else ""
+    return f"""CASE WHEN {field.name} IS NOT NULL THEN NULL {missing}
+            WHEN contains({text}, chr(0)) THEN {subject} || ': holds a character that PostgreSQL cannot store'
+            WHEN {text} IS NOT NULL THEN {subject} || ': found ' || {_shown(text)} || ', expected {field.type.called}' END"""
+
+
+def _list_is_wrong(name: str) -> str:
+    return f"NOT starts_with({name}, '[')"
+
+
+def _tell_list(name: str) -> str:
+    return f"CASE WHEN {_list_is_wrong(name)} THEN '{name}: found ' || {_shown(name)} || ', expected an array' END"
+
+
+def _tell_object(contract: Contract, path: str, label: str) -> str:
+    keys = _keys(path)
+    twice = f"list_filter(list_distinct({keys}), lambda k: len(list_filter({keys}, lambda other: other = k)) > 1)"
+    said = f"""CASE WHEN {_has_key_twice(path)}
+            THEN {_subject(path, label)} || ': has a key more than once: ' || array_to_string({twice}, ', ') END"""
+    if not path:
+        return said
+    found = _shown(f"json_extract(value, '$.{path}')")
+    return f"""{said},
+        CASE WHEN {_is_no_object(contract, path)}
+            THEN {_subject(path, label)} || ': found ' || {found} || ', expected an object' END"""
+
+
+def _keys(path: str) -> str:
+    return f"json_keys(value, '$.{path}')" if path else "json_keys(value)"
+
+
+def _has_key_twice(path: str) -> str:
+    return f"list_unique({_keys(path)}) < len({_keys(path)})"
+
+
+def _is_no_object(contract: Contract, path: str) -> str:
+    """Whether something else stands where the object should; looked at only where nothing was found inside."""
+    inside = [f"p.{p}" for f in contract.fields for p in f.paths if p.startswith(f"{path}.")]
+    return f"""CASE WHEN coalesce({", ".join(inside)}) IS NULL
+            THEN json_type(value, '$.{path}') NOT IN ('NULL', 'OBJECT') ELSE false END"""
+
+
+def _subject(path: str, label: str) -> str:
+    """The SQL text that names what a message is about; `label` is SQL that names the element, empty for a record."""
+    if label:
+        return label + _quoted(f".{path}" if path else "")
+    return _quoted(path or "the record")
+
+
+def _shown(text: str) -> str:
+    """A found value as a message shows it: quoted, at most 60 characters, without what PostgreSQL cannot store."""
+    return f"'\"' || replace(left(CAST({text} AS VARCHAR), 60), chr(0), '\\u0000') || '\"'"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

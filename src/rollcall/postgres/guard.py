@@ -1,0 +1,67 @@
+"""The guards: how much a run may take away before a person has to say so."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from rollcall.errors import UsageError
+from rollcall.postgres.staging import StagedSource
+
+MOST_PERCENT: Final = 20
+MOST_ROWS: Final = 10
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a run must not lose much of.
+
+    `known` is a SELECT that counts it before publishing, `lost` one that counts after it what was taken away. While any
+    is known, none of `sources` may be there and empty.
+    """
+
+    what: str
+    known: str
+    lost: str
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a person allows a run: a mass change, and how many records in quarantine (None: any number)."""
+
+    allow_mass_change: bool = False
+    max_rejected: str | None = None
+
+    def __post_init__(self) -> None:
+        number = (self.max_rejected or "0").removesuffix("%")
+        if not number.replace(".", "", 1).isdigit() or ("." in number and not (self.max_rejected or "").endswith("%")):
+            raise UsageError(f"--max-rejected {self.max_rejected!r} is no limit.", "Give a number, or a percentage like 5%.")
+
+
+def judge_loss(guard: Guard, known: int, lost: int, sources: Iterable[StagedSource]) -> list[str]:
+    """Say what stands against publishing, if anything."""
+    found: list[str] = []
+    if lost > MOST_ROWS and lost * 100 > known * MOST_PERCENT:
+        found.append(
+            f"{lost} of {known} {guard.what} would go ({100 * lost / known:.0f} %); the limit is {MOST_PERCENT} % and {MOST_ROWS}"
+        )
+    if known:
+        found += [
+            f"{s.source}/ is empty, while {known} {guard.what} are known"
+            for s in sources
+            if s.source in guard.sources and s.found and not s.records_read
+        ]
+    return found
+
+
+def judge_rejected(limits: Limits, sources: Iterable[StagedSource]) -> list[str]:
+    """Say whether more records are in quarantine than a person allows."""
+    if limits.max_rejected is None:
+        return []
+    folders = [s for s in sources if s.is_folder]
+    read, rejected = sum(s.records_read for s in folders), sum(s.rejected for s in folders)
+    number = float(limits.max_rejected.removesuffix("%"))
+    most = read * number / 100 if limits.max_rejected.endswith("%") else number
+    if rejected <= most:
+        return []
+    return [f"{rejected} of {read} records were rejected; the limit is {limits.max_rejected} (--max-rejected)"]

@@ -1,0 +1,172 @@
+"""Publish: run the numbered SQL files, judge what they did, and commit all of it or nothing."""
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from psycopg import Rollback, sql
+
+from rollcall.postgres import ledger
+from rollcall.postgres.database import Connection, explained
+from rollcall.postgres.guard import Guard, Limits, judge_loss, judge_rejected
+from rollcall.postgres.ledger import Run, TableCounts
+from rollcall.postgres.staging import StagedSource
+
+FILES: Final = Path(__file__).parent / "publish"
+_EXAMPLES: Final = 10
+
+
+@dataclass(frozen=True)
+class Publication:
+    """How one pipeline is published.
+
+    `feeds` maps each final table, the pipeline's own first, to the sources of its records; `changes` is a SELECT, to be run afterwards, of a change's name and whom it befell; `guards` hold back a mass change.
+    """
+
+    pipeline: str
+    file: str
+    feeds: Mapping[str, tuple[str, ...]]
+    changes: str
+    guards: tuple[Guard, ...] = ()
+
+    def read(self) -> str:
+        """The SQL file."""
+        return (FILES / self.file).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One kind of change: how many it befell, and the first of them."""
+
+    pipeline: str
+    change: str
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a run did or, where it was planned or refused, would have done."""
+
+    tables: tuple[TableCounts, ...]
+    changes: tuple[Change, ...]
+    refusals: tuple[str, ...]
+
+
+def by_hand(publication: Publication) -> str:
+    """The SQL file as psql takes it from a pipe: in one transaction, stopping at the first error."""
+    return f"\\set ON_ERROR_STOP on\nBEGIN;\n{publication.read()}COMMIT;\n"
+
+
+def publish(
+    connection: Connection,
+    publications: Iterable[Publication],
+    run: Run,
+    sources: list[StagedSource],
+    staged: Mapping[str, int],
+    limits: Limits,
+    *,
+    plan: bool,
+) -> Published:
+    """Carry staging over in one transaction, which `plan` or a guard rolls back.
+
+    `staged` counts the rows of each staging table.
+    """
+    tables: list[TableCounts] = []
+    changes: list[Change] = []
+    refusals = judge_rejected(limits, sources)
+    with explained(), suppress(Rollback), connection.transaction() as transaction:
+        _set(connection, run)
+        for publication in publications:
+            mine = [s for s in sources if s.pipeline == publication.pipeline]
+            known = [_number(connection, guard.known) for guard in publication.guards]
+            counts, did = _run(connection, publication, mine, staged)
+            tables += counts
+            changes += did
+            for guard, before in zip(publication.guards, known, strict=True):
+                lost = _number(connection, guard.lost)
+                refusals += [] if limits.allow_mass_change else judge_loss(guard, before, lost, mine)
+        if plan or refusals:
+            raise Rollback(transaction)
+        ledger.record(connection, run, "succeeded", _held_back(changes), tables)
+    return Published(tuple(tables), tuple(changes), tuple(refusals))
+
+
+def _set(connection: Connection, run: Run) -> None:
+    given = {"sync_day": run.sync_day, "sync_date": run.sync_date, "source": run.source, "run_id": run.run_id}
+    for name, value in given.items():
+        connection.execute("SELECT set_config(%s, %s, true)", [f"rollcall.{name}", str(value)])
+    # Joins of whole tables: let their hashes stay in memory, and do not compile what runs once.
+    connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '256MB'; SET LOCAL jit = off")
+
+
+def _run(
+    connection: Connection, publication: Publication, sources: list[StagedSource], staged: Mapping[str, int]
+) -> tuple[list[TableCounts], list[Change]]:
+    tables = list(publication.feeds)
+    before = _written(connection, tables)
+    began = time.monotonic()
+    connection.execute(publication.read())  # type: ignore[arg-type]  # a file of the package, not a literal
+    seconds = time.monotonic() - began
+    after = _written(connection, tables)
+    changes = _changes(connection, publication)
+    gone = sum(c.count for c in changes if c.change in {"deactivated", "missing"})
+    missing = sum(c.count for c in changes if c.change == "missing")
+    counts = []
+    for position, table in enumerate(tables):
+        inserted, updated, removed = (a - b for a, b in zip(after[table], before[table], strict=True))
+        fed = [s for s in sources if s.source in publication.feeds[table]]
+        rows = staged.get(f"stg_{table}", 0)
+        counts.append(
+            TableCounts(
+                pipeline=publication.pipeline,
+                table=table,
+                records_read=sum(s.records_read for s in fed),
+                duplicates=sum(s.duplicates for s in fed),
+                rejected=sum(s.rejected for s in fed),
+                staged=rows,
+                inserted=inserted,
+                updated=updated,
+                unchanged=max(rows - inserted - updated + (missing if position == 0 else 0), 0),
+                deactivated=gone if position == 0 else 0,
+                removed=removed,
+                seconds=round(seconds, 3),
+            )
+        )
+    return counts, changes
+
+
+def _written(connection: Connection, tables: list[str]) -> dict[str, tuple[int, int, int]]:
+    """Rows inserted, updated and deleted so far in this transaction, as PostgreSQL itself counts them."""
+    rows = connection.execute(
+        """SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_xact_user_tables
+        WHERE relid = ANY (%s::REGCLASS[])""",
+        [tables],
+    ).fetchall()
+    return {name: (inserted, updated, deleted) for name, inserted, updated, deleted in rows}
+
+
+def _changes(connection: Connection, publication: Publication) -> list[Change]:
+    rows = connection.execute(
+        sql.SQL(
+            """WITH changed AS MATERIALIZED ({})
+            SELECT change, count(*), ARRAY(
+                SELECT one.who FROM changed AS one WHERE one.change = changed.change ORDER BY one.who LIMIT {}
+            ) FROM changed GROUP BY change ORDER BY change"""
+        ).format(sql.SQL(publication.changes), _EXAMPLES)  # type: ignore[arg-type]  # a constant of the pipeline
+    ).fetchall()
+    return [Change(publication.pipeline, change, count, tuple(who)) for change, count, who in rows]
+
+
+def _number(connection: Connection, select: str) -> int:
+    row = connection.execute(select).fetchone()  # type: ignore[arg-type]  # a constant of the pipeline
+    assert row is not None
+    return int(row[0])
+
+
+def _held_back(changes: Iterable[Change]) -> str | None:
+    held = sum(c.count for c in changes if c.change == "held back")
+    return f"{held} active agents were not deactivated because a file could not be read" if held else None

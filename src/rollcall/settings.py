@@ -1,0 +1,23 @@
+"""Settings: environment variables that begin with ROLLCALL_, or a `.env` file beside the data."""
+
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What can be set once for all commands; an option on the command line comes before it."""
+
+    model_config = SettingsConfigDict(env_prefix="ROLLCALL_", env_file=".env", extra="ignore")
+
+    database_url: SecretStr | None = None
+    """Any PostgreSQL from 14 on; without it the embedded server is used."""
+    home: Path = Path(".rollcall")
+    """Where the embedded server keeps its data."""
+    memory_limit: str = "400MB"
+    """What the embedded engine may take before it spills to disk."""
+    threads: int | None = None
+    """Threads of the embedded engine; all cores by default."""
+    temp_folder: Path | None = None
+    """Where the embedded engine spills to; the system's temporary folder by default."""

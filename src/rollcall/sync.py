@@ -1,0 +1,287 @@
+"""One sync day, start to finish: the only module that knows the order.
+
+    find the day → lock the database → read, check, derive, stage each pipeline → publish all in one transaction
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from rollcall.engines import Engine, open_engine
+from rollcall.errors import InputError, RefusedError, RollcallError, UsageError
+from rollcall.flatten import check_elements, check_records, newest
+from rollcall.pipelines import PIPELINES, Pipeline
+from rollcall.pipelines.pipeline import Source
+from rollcall.postgres import database, ledger, staging
+from rollcall.postgres.database import Connection
+from rollcall.postgres.guard import Limits
+from rollcall.postgres.publish import Published, publish
+from rollcall.postgres.staging import Load, StagedSource, StagedSync
+from rollcall.settings import Settings
+from rollcall.source import Folder, find_day, list_folder
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to sync: a day of a dump, the date it stands for, some pipelines, and the engine to do it with."""
+
+    dump: Path
+    day: str
+    sync_date: date | None = None
+    only: tuple[str, ...] = ()
+    engine: str = "duckdb"
+
+    @property
+    def source(self) -> str:
+        """Where the day's records come from: `tran` for tran/, else `api`."""
+        return "tran" if self.day == "tran" else "api"
+
+    @property
+    def date(self) -> date:
+        """The calendar date: as given, else the day's label where that is a date, else today in UTC."""
+        if self.sync_date:
+            return self.sync_date
+        try:
+            return date.fromisoformat(self.day)
+        except ValueError:
+            return datetime.now(UTC).date()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did, for a person or a program to read."""
+
+    run: ledger.Run
+    is_plan: bool
+    sources: tuple[StagedSource, ...]
+    published: Published
+    notes: tuple[str, ...]
+
+
+class Refused(RefusedError):
+    """A refusal that carries what the run would have done."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(
+            "Refused: " + "; ".join(outcome.published.refusals) + ".",
+            "Nothing was published. If it is right, run again with --allow-mass-change (or a higher --max-rejected).",
+        )
+        self.outcome = outcome
+
+
+def sync(
+    request: Request, settings: Settings, limits: Limits, tell: Tell, *, plan: bool = False, wait: bool = True
+) -> Outcome:
+    """Stage a day and publish it in one transaction.
+
+    Raises:
+        Refused: a guard held it back.
+        RollcallError: it failed; nothing was published, and the ledger says so.
+    """
+    pipelines, day = _chosen(request.only), find_day(request.dump, request.day)
+    with _database(settings, tell, wait=wait) as (connection, url):
+        run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
+        with _failures_recorded(connection, run, plan=plan):
+            sources, rows = _stage(connection, url, pipelines, day, run, settings, tell)
+            return _publish(connection, pipelines, run, sources, rows, limits, tell, plan=plan)
+
+
+def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True) -> tuple[StagedSource, ...]:
+    """Fill the staging tables with a day, and publish nothing."""
+    pipelines, day = _chosen(request.only), find_day(request.dump, request.day)
+    with _database(settings, tell, wait=wait) as (connection, url):
+        run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
+        sources, _ = _stage(connection, url, pipelines, day, run, settings, tell)
+        return tuple(sources)
+
+
+def publish_staged(
+    only: tuple[str, ...], settings: Settings, limits: Limits, tell: Tell, *, plan: bool = False, wait: bool = True
+) -> Outcome:
+    """Publish what `stage` left in the staging tables.
+
+    Raises:
+        UsageError: nothing is staged, or not of one day.
+        Refused: a guard held it back.
+    """
+    wanted = _chosen(only)
+    with _database(settings, tell, wait=wait) as (connection, _):
+        syncs, sources = staging.staged(connection)
+        mine = {s.pipeline: s for s in syncs if s.pipeline in {p.name for p in wanted}}
+        pipelines = [p for p in wanted if p.name in mine]
+        days = {(s.sync_day, s.sync_date, s.source, s.engine) for s in mine.values()}
+        if len(days) != 1 or (only and len(mine) < len(wanted)):
+            held = ", ".join(f"{s.pipeline} of {s.sync_day}" for s in syncs) or "nothing"
+            raise UsageError(f"These pipelines are not staged for one day; staged: {held}.", "Run `rollcall stage` first.")
+        run = ledger.begin(connection, *days.pop())
+        with _failures_recorded(connection, run, plan=plan):
+            tables = [s.table for p in pipelines for s in p.staging]
+            rows = staging.count(connection, tables)
+            mine_sources = [s for s in sources if s.pipeline in mine]
+            return _publish(connection, pipelines, run, mine_sources, rows, limits, tell, plan=plan)
+
+
+def _chosen(only: Iterable[str]) -> list[Pipeline]:
+    names = [p.name for p in PIPELINES]
+    for name in only:
+        if name not in names:
+            raise UsageError(f"There is no pipeline {name!r}.", f"Pipelines: {', '.join(names)}.")
+    return [p for p in PIPELINES if not only or p.name in only]
+
+
+@contextmanager
+def _database(settings: Settings, tell: Tell, *, wait: bool) -> Iterator[tuple[Connection, str]]:
+    tell("connecting to PostgreSQL")
+    url = database.url_of(settings)
+    with database.connect(url) as connection:
+        with database.locked(connection, wait=wait, waiting=lambda: tell("waiting for another run to end")):
+            if database.migrate(connection, url):
+                tell("database migrated")
+            yield connection, url
+
+
+@contextmanager
+def _failures_recorded(connection: Connection, run: ledger.Run, *, plan: bool) -> Iterator[None]:
+    """Leave a row in the ledger also where a run does not succeed; a plan leaves none."""
+    try:
+        yield
+    except BaseException as error:
+        status: ledger.Status = "refused" if isinstance(error, RefusedError) else "failed"
+        message = error.what if isinstance(error, RollcallError) else f"{type(error).__name__}: {error}".rstrip(": ")
+        if not plan and not connection.broken and not connection.closed:
+            ledger.record(connection, run, status, message, [])
+        raise
+
+
+def _stage(
+    connection: Connection,
+    url: str,
+    pipelines: list[Pipeline],
+    day: Path,
+    run: ledger.Run,
+    settings: Settings,
+    tell: Tell,
+) -> tuple[list[StagedSource], dict[str, int]]:
+    folders = {s.folder: list_folder(day, s.folder, s.resource) for p in pipelines for s in p.sources}
+    present = [p for p in pipelines if any(folders[s.folder].found for s in p.sources)]
+    if not present:
+        raise InputError(
+            f"{day} has none of the folders {', '.join(f'{name}/' for name in folders)}.",
+            "Check the dump: did its download end?",
+        )
+    staging.begin(connection, [p.name for p in pipelines])
+    sources: list[StagedSource] = []
+    rows: dict[str, int] = {}
+    with open_engine(run.engine, settings) as engine:
+        for pipeline in present:
+            read = list(_read(engine, pipeline, folders, tell))
+            _describe(engine, run, read)
+            tell(f"staging {pipeline.name}")
+            rows |= staging.load(url, [_load(engine, s.table, s.select) for s in pipeline.staging])
+            errors = _load(engine, "stg_pipeline_errors", _errors(pipeline))
+            staging.load_errors(connection, errors.columns, errors.rows)
+            staging.finish(
+                connection, StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine), read
+            )
+            sources += read
+    return sources, rows
+
+
+def _load(engine: Engine, table: str, select: str) -> Load:
+    return Load(table, engine.columns(select), engine.copy_text(select))
+
+
+def _read(engine: Engine, pipeline: Pipeline, folders: dict[str, Folder], tell: Tell) -> Iterator[StagedSource]:
+    """Read, check and deduplicate the folders of a pipeline, and the lists in their records."""
+    for source in pipeline.sources:
+        folder, contract = folders[source.folder], source.contract
+        tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
+        complete = engine.read(folder, check_records(contract), source.checked)
+        engine.create(source.valid, newest(contract, source.checked))
+        counts = _counts(engine, source.checked, source.valid, contract.key)
+        yield StagedSource(pipeline.name, source.folder, True, folder.found, complete, *counts)
+        for item in contract.lists:
+            checked, valid = source.list_checked(item.name), source.list_valid(item.name)
+            engine.create(checked, check_elements(contract, item, source.valid), keep=True)
+            engine.create(valid, newest(item, checked, contract.key))
+            counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
+            yield StagedSource(pipeline.name, f"{source.folder}.{item.name}", False, folder.found, True, *counts)
+
+
+def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, int, int]:
+    """Records read, duplicates and rejected.
+
+    Raises:
+        RollcallError: they and the valid ones do not add up, which would be a fault of rollcall.
+    """
+    ((read, rejected, keys),) = engine.fetch(
+        f"SELECT count(*), count(error_type), count(DISTINCT CASE WHEN error_type IS NULL THEN {key} END) FROM {checked}"
+    )
+    ((kept,),) = engine.fetch(f"SELECT count(*) FROM {valid}")
+    duplicates = read - rejected - keys
+    if read != kept + duplicates + rejected:
+        raise RollcallError(
+            f"{checked}: {read} read is not {kept} valid + {duplicates} duplicates + {rejected} rejected.",
+            "This is a fault of rollcall; nothing was published. Please report it.",
+        )
+    return read, duplicates, rejected
+
+
+def _describe(engine: Engine, run: ledger.Run, read: list[StagedSource]) -> None:
+    """Tell the pipelines' SELECTs what they may need to know of the run."""
+    day = run.sync_day.replace("'", "''")
+    engine.create("sync", f"SELECT '{day}' AS sync_day, '{run.source}' AS source")
+    rows = ", ".join(f"('{s.source}', {s.found}, {s.complete})" for s in read if s.is_folder)
+    engine.create("folders", f"SELECT * FROM (VALUES {rows}) AS folders (name, found, complete)")
+
+
+def _errors(pipeline: Pipeline) -> str:
+    """Select the quarantine rows of a pipeline: of its records, and of the elements in them."""
+    return " UNION ALL ".join(
+        f"""SELECT '{pipeline.name}' AS pipeline, CAST({source.contract.key} AS VARCHAR) AS entity_id,
+        error_type, error_message, raw_record, source_file, record_index
+        FROM {checked} WHERE error_type IS NOT NULL"""
+        for source in pipeline.sources
+        for checked in _checked(source)
+    )
+
+
+def _checked(source: Source) -> list[str]:
+    return [source.checked, *(source.list_checked(item.name) for item in source.contract.lists)]
+
+
+def _publish(
+    connection: Connection,
+    pipelines: list[Pipeline],
+    run: ledger.Run,
+    sources: list[StagedSource],
+    rows: dict[str, int],
+    limits: Limits,
+    tell: Tell,
+    *,
+    plan: bool,
+) -> Outcome:
+    tell("publishing")
+    read = {s.pipeline for s in sources}
+    publications = [p.publication for p in pipelines if p.name in read]
+    published = publish(connection, publications, run, sources, rows, limits, plan=plan)
+    outcome = Outcome(run, plan, tuple(sources), published, tuple(_notes(pipelines, sources)))
+    if published.refusals and not plan:
+        raise Refused(outcome)
+    return outcome
+
+
+def _notes(pipelines: list[Pipeline], sources: list[StagedSource]) -> Iterator[str]:
+    """What a reader of the result must know about the input."""
+    for pipeline in pipelines:
+        if pipeline.name not in {s.pipeline for s in sources}:
+            yield f"{pipeline.name} skipped: the day has none of {', '.join(f'{s.folder}/' for s in pipeline.sources)}"
+    for source in sources:
+        if source.is_folder and not source.found:
+            yield f"the day has no {source.source}/: what it would say stays as it is"
+        if not source.complete:
+            yield f"{source.source}/ has a file that could not be read: who is absent from it is not deactivated"
