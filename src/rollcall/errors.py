@@ -1,12 +1,12 @@
 """What can go wrong, by what the reader of the message can do about it.
 
-    RollcallError
-    ├── UsageError          the command names something that is not there: correct the command          exit code 2
-    ├── InputError          the day's files cannot be used as they are: look at the dump                exit code 1
-    ├── DatabaseError       PostgreSQL is out of reach, too old, or will not let us: look at the server exit code 1
-    ├── EngineError         the engine ran out of disk or memory: give it more                          exit code 1
-    ├── BusyError           another run holds the database: wait for it                                 exit code 1
-    └── RefusedError        a guard held the run back: look, then allow it                              exit code 3
+RollcallError
+├── UsageError          the command names something that is not there: correct the command          exit code 2
+├── InputError          the day's files cannot be used as they are: look at the dump                exit code 1
+├── DatabaseError       PostgreSQL is out of reach, too old, or will not let us: look at the server exit code 1
+├── EngineError         the engine ran out of disk or memory: give it more                          exit code 1
+├── BusyError           another run holds the database: wait for it                                 exit code 1
+└── RefusedError        a guard held the run back: look, then allow it                              exit code 3
 """
 
 from typing import ClassVar

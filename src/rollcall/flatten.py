@@ -47,7 +47,7 @@ def check_elements(parent: Contract, contract: Contract, relation: str) -> str:
     name = contract.name
     return _check(
         contract,
-        rows=f"""SELECT {parent.key}, {PLACE}, position - 1 AS position, coalesce(element, 'null') AS value
+        rows=f"""SELECT {parent.key}, {PLACE}, position - 1 AS position, CAST(coalesce(element, 'null') AS VARCHAR) AS value
     FROM (
         SELECT {parent.key}, {PLACE}, unnest(list) AS element, generate_subscripts(list, 1) AS position
         FROM (SELECT *, json_transform({name}, '["JSON"]') AS list FROM {relation} WHERE {name} IS NOT NULL)
@@ -80,16 +80,28 @@ SELECT valid.* FROM valid SEMI JOIN repeated USING ({key})
 QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {age}{last}) = 1"""
 
 
-def _check(contract: Contract, *, rows: str, place: str, says: str, message: str, raw: str, label: str) -> str:
+def _check(
+    contract: Contract, *, rows: str, place: str, says: str, message: str, raw: str, label: str
+) -> str:
     """Write the steps that records and elements share: parse, take the texts, type them, tell the faults."""
     fields = contract.fields
     lists = [item.name for item in contract.lists]
     objects = [] if contract.is_scalar else ["", *contract.objects]
     parsed = "NULL" if contract.is_scalar else f"json_transform(value, '{json.dumps(_structure(contract))}')"
-    keys = "NULL" if contract.is_scalar else f"json_keys(value, {['$', *(f'$.{o}' for o in contract.objects)]})"
+    keys = (
+        "NULL" if contract.is_scalar else f"json_keys(value, {['$', *(f'$.{o}' for o in contract.objects)]})"
+    )
     texts = [f"{_text(f)} AS {f.name}__text" for f in fields] + [f"p.{name} AS {name}" for name in lists]
-    wrong = [*map(_is_wrong, fields), *map(_list_is_wrong, lists), *(_is_no_object(contract, o) for o in contract.objects)]
-    told = [*(_tell(f, label) for f in fields), *map(_tell_list, lists), *(_tell_object(contract, o, label) for o in objects)]
+    wrong = [
+        *map(_is_wrong, fields),
+        *map(_list_is_wrong, lists),
+        *(_is_no_object(contract, o) for o in contract.objects),
+    ]
+    told = [
+        *(_tell(f, label) for f in fields),
+        *map(_tell_list, lists),
+        *(_tell_object(contract, o, label) for o in objects),
+    ]
     is_expected = "true" if contract.is_scalar else "starts_with(ltrim(value, ' \t\r\n'), '{')"
     # Which readers agree on the value of a key that stands twice? So no record may have one. Telling keys apart is dear,
     # and most records have the very keys of the first ones: only others are looked at.
@@ -121,7 +133,7 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     SELECT *, {says} AS error_type FROM told
 )
 SELECT {place},
-    {_lines([*(f.name for f in fields), *lists], indent=4)},
+    {_lines([*(_kept(contract, f) for f in fields), *lists], indent=4)},
     error_type,
     CASE WHEN error_type IS NOT NULL THEN {message} END AS error_message,
     CASE WHEN error_type IS NOT NULL THEN {raw} END AS raw_record
@@ -167,6 +179,14 @@ def _typed(field: Field) -> str:
         END"""
 
 
+def _kept(contract: Contract, field: Field) -> str:
+    """A column as it leaves; a key that stands twice in the record is no key that can be read."""
+    if field.name != contract.key or contract.is_scalar:
+        return field.name
+    times = f"len(list_filter(json_keys(value), lambda k: k = '{field.paths[0]}'))"
+    return f"CASE WHEN NOT is_unusual OR {times} < 2 THEN {field.name} END AS {field.name}"
+
+
 def _is_wrong(field: Field) -> str:
     missing_too = "" if field.required else f" AND {field.name}__text IS NOT NULL"
     return f"({field.name} IS NULL{missing_too})"
@@ -174,7 +194,11 @@ def _is_wrong(field: Field) -> str:
 
 def _tell(field: Field, label: str) -> str:
     text, subject = f"{field.name}__text", _subject(field.paths[0], label)
-    missing = f"WHEN {text} IS NULL THEN {subject} || ': missing, expected {field.type.called}'" if field.required else ""
+    missing = (
+        f"WHEN {text} IS NULL THEN {subject} || ': missing, expected {field.type.called}'"
+        if field.required
+        else ""
+    )
     return f"""CASE WHEN {field.name} IS NOT NULL THEN NULL {missing}
             WHEN contains({text}, chr(0)) THEN {subject} || ': holds a character that PostgreSQL cannot store'
             WHEN {text} IS NOT NULL THEN {subject} || ': found ' || {_shown(text)} || ', expected {field.type.called}' END"""
@@ -190,7 +214,9 @@ def _tell_list(name: str) -> str:
 
 def _tell_object(contract: Contract, path: str, label: str) -> str:
     keys = _keys(path)
-    twice = f"list_filter(list_distinct({keys}), lambda k: len(list_filter({keys}, lambda other: other = k)) > 1)"
+    twice = (
+        f"list_filter(list_distinct({keys}), lambda k: len(list_filter({keys}, lambda other: other = k)) > 1)"
+    )
     said = f"""CASE WHEN {_has_key_twice(path)}
             THEN {_subject(path, label)} || ': has a key more than once: ' || array_to_string({twice}, ', ') END"""
     if not path:

@@ -80,12 +80,16 @@ def find_day(dump: Path, label: str) -> Path:
         UsageError: there is no such dump or day; the message names the days that there are.
     """
     if not dump.is_dir():
-        raise UsageError(f"There is no dump folder {dump}.", "Give the folder that holds sync-<day>/ folders.")
+        raise UsageError(
+            f"There is no dump folder {dump}.", "Give the folder that holds sync-<day>/ folders."
+        )
     if label and label not in {".", ".."} and "/" not in label and os.sep not in label:
         for candidate in (dump / f"sync-{label}", dump / label):
             if candidate.is_dir():
                 return candidate
-    days = sorted(e.name.removeprefix("sync-") for e in dump.iterdir() if e.is_dir() and not e.name.startswith("."))
+    days = sorted(
+        e.name.removeprefix("sync-") for e in dump.iterdir() if e.is_dir() and not e.name.startswith(".")
+    )
     near = difflib.get_close_matches(label, days, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
     shown = ", ".join(days[:10]) + (f" and {len(days) - 10} more" if len(days) > 10 else "")
@@ -108,7 +112,8 @@ def list_folder(day: Path, name: str, resource: str) -> Folder:
         return Folder(name, resource, found=False)
     except OSError as error:
         raise InputError(
-            f"{day / name} cannot be listed: {error.strerror}.", "Let this user read the folder, or leave it out."
+            f"{day / name} cannot be listed: {error.strerror}.",
+            "Let this user read the folder, or leave it out.",
         ) from error
     return Folder(name, resource, tuple(sorted(files, key=lambda f: f.name)))
 
@@ -175,7 +180,11 @@ def _unzstd(stream: IO[bytes]) -> Iterator[bytes]:
         raise EOFError
 
 
-_UNPACK: Final[dict[str, Callable[[IO[bytes]], Iterator[bytes]]]] = {"": _plain, "gz": _gunzip, "zst": _unzstd}
+_UNPACK: Final[dict[str, Callable[[IO[bytes]], Iterator[bytes]]]] = {
+    "": _plain,
+    "gz": _gunzip,
+    "zst": _unzstd,
+}
 
 
 def read_exactly(file: SourceFile, resource: str) -> Iterator[Record]:

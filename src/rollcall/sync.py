@@ -1,6 +1,6 @@
 """One sync day, start to finish: the only module that knows the order.
 
-    find the day → lock the database → read, check, derive, stage each pipeline → publish all in one transaction
+find the day → lock the database → read, check, derive, stage each pipeline → publish all in one transaction
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Final
 
 from rollcall.engines import Engine, open_engine
 from rollcall.errors import InputError, RefusedError, RollcallError, UsageError
@@ -18,11 +19,12 @@ from rollcall.postgres import database, ledger, staging
 from rollcall.postgres.database import Connection
 from rollcall.postgres.guard import Limits
 from rollcall.postgres.publish import Published, publish
-from rollcall.postgres.staging import Load, StagedSource, StagedSync
+from rollcall.postgres.staging import Load, StagedError, StagedSource, StagedSync
 from rollcall.settings import Settings
 from rollcall.source import Folder, find_day, list_folder
 
 Tell = Callable[[str], None]
+_ERRORS_TOLD: Final = 20
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did, for a person or a program to read."""
+    """What a run did, for a person or a program to read; of the quarantine the first rows."""
 
     run: ledger.Run
     is_plan: bool
     sources: tuple[StagedSource, ...]
     published: Published
+    errors: tuple[StagedError, ...]
     notes: tuple[str, ...]
 
 
@@ -100,7 +103,13 @@ def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True
 
 
 def publish_staged(
-    only: tuple[str, ...], settings: Settings, limits: Limits, tell: Tell, *, plan: bool = False, wait: bool = True
+    only: tuple[str, ...],
+    settings: Settings,
+    limits: Limits,
+    tell: Tell,
+    *,
+    plan: bool = False,
+    wait: bool = True,
 ) -> Outcome:
     """Publish what `stage` left in the staging tables.
 
@@ -116,7 +125,9 @@ def publish_staged(
         days = {(s.sync_day, s.sync_date, s.source, s.engine) for s in mine.values()}
         if len(days) != 1 or (only and len(mine) < len(wanted)):
             held = ", ".join(f"{s.pipeline} of {s.sync_day}" for s in syncs) or "nothing"
-            raise UsageError(f"These pipelines are not staged for one day; staged: {held}.", "Run `rollcall stage` first.")
+            raise UsageError(
+                f"These pipelines are not staged for one day; staged: {held}.", "Run `rollcall stage` first."
+            )
         run = ledger.begin(connection, *days.pop())
         with _failures_recorded(connection, run, plan=plan):
             tables = [s.table for p in pipelines for s in p.staging]
@@ -151,7 +162,11 @@ def _failures_recorded(connection: Connection, run: ledger.Run, *, plan: bool) -
         yield
     except BaseException as error:
         status: ledger.Status = "refused" if isinstance(error, RefusedError) else "failed"
-        message = error.what if isinstance(error, RollcallError) else f"{type(error).__name__}: {error}".rstrip(": ")
+        message = (
+            error.what
+            if isinstance(error, RollcallError)
+            else f"{type(error).__name__}: {error}".rstrip(": ")
+        )
         if not plan and not connection.broken and not connection.closed:
             ledger.record(connection, run, status, message, [])
         raise
@@ -185,7 +200,9 @@ def _stage(
             errors = _load(engine, "stg_pipeline_errors", _errors(pipeline))
             staging.load_errors(connection, errors.columns, errors.rows)
             staging.finish(
-                connection, StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine), read
+                connection,
+                StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine),
+                read,
             )
             sources += read
     return sources, rows
@@ -195,11 +212,15 @@ def _load(engine: Engine, table: str, select: str) -> Load:
     return Load(table, engine.columns(select), engine.copy_text(select))
 
 
-def _read(engine: Engine, pipeline: Pipeline, folders: dict[str, Folder], tell: Tell) -> Iterator[StagedSource]:
+def _read(
+    engine: Engine, pipeline: Pipeline, folders: dict[str, Folder], tell: Tell
+) -> Iterator[StagedSource]:
     """Read, check and deduplicate the folders of a pipeline, and the lists in their records."""
     for source in pipeline.sources:
         folder, contract = folders[source.folder], source.contract
-        tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
+        tell(
+            f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)"
+        )
         complete = engine.read(folder, check_records(contract), source.checked)
         engine.create(source.valid, newest(contract, source.checked))
         counts = _counts(engine, source.checked, source.valid, contract.key)
@@ -209,7 +230,9 @@ def _read(engine: Engine, pipeline: Pipeline, folders: dict[str, Folder], tell: 
             engine.create(checked, check_elements(contract, item, source.valid), keep=True)
             engine.create(valid, newest(item, checked, contract.key))
             counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
-            yield StagedSource(pipeline.name, f"{source.folder}.{item.name}", False, folder.found, True, *counts)
+            yield StagedSource(
+                pipeline.name, f"{source.folder}.{item.name}", False, folder.found, True, *counts
+            )
 
 
 def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, int, int]:
@@ -269,7 +292,8 @@ def _publish(
     read = {s.pipeline for s in sources}
     publications = [p.publication for p in pipelines if p.name in read]
     published = publish(connection, publications, run, sources, rows, limits, plan=plan)
-    outcome = Outcome(run, plan, tuple(sources), published, tuple(_notes(pipelines, sources)))
+    errors = staging.errors(connection, read, _ERRORS_TOLD)
+    outcome = Outcome(run, plan, tuple(sources), published, tuple(errors), tuple(_notes(pipelines, sources)))
     if published.refusals and not plan:
         raise Refused(outcome)
     return outcome

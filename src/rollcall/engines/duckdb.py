@@ -33,6 +33,7 @@ _SEPARATORS: Final = re.compile("[\x1e\x1f]")
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 
+
 # What DuckDB takes for JSON and RFC 8259 does not: a trailing comma, and numbers that are none.
 def _doubt(text: str) -> str:
     """What DuckDB takes for JSON and RFC 8259 does not: a trailing comma, and numbers that are none."""
@@ -49,7 +50,7 @@ _FROM_SPOOL: Final = f"""SELECT source_file, coalesce(line, position - 1) AS rec
 FROM (
     SELECT source_file, line, is_doubtful, unnest(items) AS item, generate_subscripts(items, 1) AS position FROM (
         SELECT *, CASE WHEN line IS NULL AND starts_with(text, '[') AND NOT is_doubtful
-            THEN json_transform(text, '["JSON"]') ELSE [text] END AS items
+            THEN CAST(json_transform(text, '["JSON"]') AS VARCHAR[]) ELSE [text] END AS items
         FROM (SELECT *, {_doubt("text")} AS is_doubtful FROM ({_SPOOLED}))
     )
 )"""
@@ -69,7 +70,7 @@ def _from_large(folder: str, *, is_lines: bool) -> str:
     """Read whole files by DuckDB: a line that is no JSON comes back as NULL, an array that is none fails them all."""
     style = "'newline_delimited', ignore_errors = true" if is_lines else "'array'"
     return f"""SELECT '{folder}/' || parse_filename(filename) AS source_file, NULL AS record_index,
-    CASE WHEN NOT {_doubt("json")} THEN json END AS record, NULL AS raw, NULL AS fault
+    CASE WHEN NOT {_doubt("json")} THEN CAST(json AS VARCHAR) END AS record, NULL AS raw, NULL AS fault
 FROM read_json_objects(?, format = {style}, filename = true)"""
 
 
@@ -78,7 +79,9 @@ class DuckDB:
 
     name = "duckdb"
 
-    def __init__(self, memory_limit: str, threads: int | None = None, temp_folder: Path | None = None) -> None:
+    def __init__(
+        self, memory_limit: str, threads: int | None = None, temp_folder: Path | None = None
+    ) -> None:
         self._memory_limit = memory_limit
         self._threads = threads
         self._temp_parent = temp_folder
@@ -114,16 +117,23 @@ class DuckDB:
 
     def read(self, folder: Folder, select: str, table: str) -> bool:
         """Run a SELECT over all records of a folder; see `Engine.read`."""
-        self._run(f"CREATE OR REPLACE TABLE {table} AS WITH records AS NOT MATERIALIZED ({_NOTHING}) SELECT * FROM ({select}) LIMIT 0")
+        self._run(
+            f"CREATE OR REPLACE TABLE {table} AS WITH records AS NOT MATERIALIZED ({_NOTHING}) SELECT * FROM ({select}) LIMIT 0"
+        )
 
         def insert(reader: str, paths: Iterable[str]) -> None:
             literal = [_literally(path) for path in paths]
-            self._run(f"INSERT INTO {table} WITH records AS NOT MATERIALIZED ({reader}) SELECT * FROM ({select})", [literal])
+            self._run(
+                f"INSERT INTO {table} WITH records AS NOT MATERIALIZED ({reader}) SELECT * FROM ({select})",
+                [literal],
+            )
 
         large = [f for f in folder.files if _is_large(f)]
         doubtful = set(self._read_large(folder.name, large, table, insert))
         spool = _Spool(self._temp / f"{table}.small")
-        doubtful.update(_spool_small((f for f in folder.files if f not in set(large)), folder.resource, spool))
+        doubtful.update(
+            _spool_small((f for f in folder.files if f not in set(large)), folder.resource, spool)
+        )
         spool.empty_into(insert, _FROM_SPOOL)
 
         unread = self.fetch(f"SELECT DISTINCT source_file FROM {table} WHERE error_type = '{UNREAD}'")
@@ -151,7 +161,7 @@ class DuckDB:
         described = self._run(f"DESCRIBE {select}").fetchall()
         columns = ", ".join(_escaped(name) if kind == "VARCHAR" else name for name, kind, *_ in described)
         reading, writing = os.pipe()
-        failure: list[EngineError] = []
+        failure: list[BaseException] = []
 
         def write() -> None:
             try:
@@ -159,7 +169,7 @@ class DuckDB:
                     f"COPY (SELECT {columns} FROM ({select})) TO '/dev/fd/{writing}' (FORMAT csv, HEADER false,"
                     r" DELIMITER '\t', QUOTE '', ESCAPE '', NULLSTR '\N', USE_TMP_FILE false)"
                 )
-            except EngineError as error:
+            except BaseException as error:  # noqa: BLE001 - raised again by the reader, who would take silence for the end
                 failure.append(error)
             finally:
                 os.close(writing)
@@ -172,8 +182,8 @@ class DuckDB:
         finally:
             os.close(reading)
             writer.join()
-        if failure:
-            raise failure[0]
+        for error in failure:
+            raise error
 
     def _run(self, statement: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
         try:
@@ -185,7 +195,9 @@ class DuckDB:
                 "Free space in the temporary folder (ROLLCALL_TEMP_FOLDER) or raise ROLLCALL_MEMORY_LIMIT.",
             ) from error
 
-    def _read_large(self, folder: str, files: list[SourceFile], table: str, insert: Insert) -> list[SourceFile]:
+    def _read_large(
+        self, folder: str, files: list[SourceFile], table: str, insert: Insert
+    ) -> list[SourceFile]:
         """Insert the records of large files; return those that DuckDB cannot read."""
         bad: list[SourceFile] = []
         for is_lines in (False, True):
@@ -287,7 +299,9 @@ def _is_large(file: SourceFile) -> bool:
     if file.size < _DIRECT_FROM or not file.name.endswith(os.path.basename(file.path)):
         return False
     if file.is_lines:
-        return not file.compression  # DuckDB takes a compressed stream that is cut short between lines for whole
+        return (
+            not file.compression
+        )  # DuckDB takes a compressed stream that is cut short between lines for whole
     try:
         return next(open_bytes(file), b"").removeprefix(_BOM).lstrip(_SPACE).startswith(b"[")
     except Unreadable:
@@ -334,15 +348,20 @@ def _whole(file: SourceFile) -> bytes:
 
 
 def _lines(text: bytes) -> Iterator[tuple[bytes, bytes]]:
-    return ((b"%d" % index, line) for index, line in enumerate(filter(None, (x.strip(_SPACE) for x in text.split(b"\n")))))
+    return (
+        (b"%d" % index, line)
+        for index, line in enumerate(filter(None, (x.strip(_SPACE) for x in text.split(b"\n"))))
+    )
 
 
 def _document(text: bytes, resource: str) -> bytes:
     """A record or an array; of an envelope, the array in it.
 
     Raises:
-        ValueError: it may be an envelope, and not one of the plain kind.
+        ValueError: it is neither, or may be an envelope, and not one of the plain kind.
     """
+    if text and text[:1] not in (b"{", b"["):
+        raise ValueError
     begin = re.search(rb'"(results|%b)"\s*:\s*\[' % re.escape(resource.encode()), text)
     if not text.startswith(b"{") or not begin:
         return text
@@ -372,6 +391,11 @@ def _literally(path: str) -> str:
 def _escaped(column: str) -> str:
     """SQL that writes a text column as COPY's text format wants it."""
     text = column
-    for character, escape in (("'\\'", "'\\\\'"), ("chr(10)", "'\\n'"), ("chr(13)", "'\\r'"), ("chr(9)", "'\\t'")):
+    for character, escape in (
+        ("'\\'", "'\\\\'"),
+        ("chr(10)", "'\\n'"),
+        ("chr(13)", "'\\r'"),
+        ("chr(9)", "'\\t'"),
+    ):
         text = f"replace({text}, {character}, {escape})"
     return f"{text} AS {column}"

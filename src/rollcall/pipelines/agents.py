@@ -140,4 +140,8 @@ AGENTS = Pipeline(
         ),
     ),
     errors="agent_pipeline_errors",
+    facts=(
+        ("active agents", "SELECT count(*) FROM agents WHERE NOT deactivated"),
+        ("inactive agents", "SELECT count(*) FROM agents WHERE deactivated"),
+    ),
 )

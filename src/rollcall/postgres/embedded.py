@@ -1,5 +1,6 @@
 """The embedded PostgreSQL: started when it is needed, and left running so that psql and others can use it."""
 
+import shutil
 import warnings
 from pathlib import Path
 from subprocess import CalledProcessError, SubprocessError
@@ -69,9 +70,9 @@ def stop(home: Path) -> bool:
     return True
 
 
-def psql(home: Path) -> Path:
-    """The psql that comes with the server."""
-    return Path(_server(home.absolute() / "postgres").bin_path) / "psql"
+def psql(home: Path) -> str | None:
+    """The psql that comes with the server, where it comes with one."""
+    return shutil.which("psql", path=str(_server(home.absolute() / "postgres").bin_path))
 
 
 def _server(data: Path) -> Any:

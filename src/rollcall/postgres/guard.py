@@ -34,8 +34,13 @@ class Limits:
 
     def __post_init__(self) -> None:
         number = (self.max_rejected or "0").removesuffix("%")
-        if not number.replace(".", "", 1).isdigit() or ("." in number and not (self.max_rejected or "").endswith("%")):
-            raise UsageError(f"--max-rejected {self.max_rejected!r} is no limit.", "Give a number, or a percentage like 5%.")
+        if not number.replace(".", "", 1).isdigit() or (
+            "." in number and not (self.max_rejected or "").endswith("%")
+        ):
+            raise UsageError(
+                f"--max-rejected {self.max_rejected!r} is no limit.",
+                "Give a number, or a percentage like 5%.",
+            )
 
 
 def judge_loss(guard: Guard, known: int, lost: int, sources: Iterable[StagedSource]) -> list[str]:
@@ -64,4 +69,6 @@ def judge_rejected(limits: Limits, sources: Iterable[StagedSource]) -> list[str]
     most = read * number / 100 if limits.max_rejected.endswith("%") else number
     if rejected <= most:
         return []
-    return [f"{rejected} of {read} records were rejected; the limit is {limits.max_rejected} (--max-rejected)"]
+    return [
+        f"{rejected} of {read} records were rejected; the limit is {limits.max_rejected} (--max-rejected)"
+    ]

@@ -100,7 +100,9 @@ def _set(connection: Connection, run: Run) -> None:
     for name, value in given.items():
         connection.execute("SELECT set_config(%s, %s, true)", [f"rollcall.{name}", str(value)])
     # Joins of whole tables: let their hashes stay in memory, and do not compile what runs once.
-    connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '256MB'; SET LOCAL jit = off")
+    connection.execute(
+        "SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '256MB'; SET LOCAL jit = off"
+    )
 
 
 def _run(

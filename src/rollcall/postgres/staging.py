@@ -52,7 +52,8 @@ def begin(connection: Connection, pipelines: Iterable[str]) -> None:
     with explained(), connection.transaction():
         for table in ("stg_syncs", "stg_sync_sources", "stg_pipeline_errors"):
             connection.execute(
-                sql.SQL("DELETE FROM {} WHERE pipeline = ANY (%s)").format(sql.Identifier(table)), [list(pipelines)]
+                sql.SQL("DELETE FROM {} WHERE pipeline = ANY (%s)").format(sql.Identifier(table)),
+                [list(pipelines)],
             )
 
 
@@ -67,7 +68,9 @@ def _load(url: str, one: Load) -> int:
     columns = sql.SQL(", ").join(map(sql.Identifier, one.columns))
     with explained(), connect(url) as connection, connection.transaction():
         connection.execute(sql.SQL("TRUNCATE {}").format(table))
-        copied = _copy(connection, sql.SQL("COPY {} ({}) FROM STDIN WITH (FREEZE)").format(table, columns), one.rows)
+        copied = _copy(
+            connection, sql.SQL("COPY {} ({}) FROM STDIN WITH (FREEZE)").format(table, columns), one.rows
+        )
         connection.execute(sql.SQL("ANALYZE {}").format(table))
     return copied
 
@@ -97,14 +100,25 @@ def finish(connection: Connection, sync: StagedSync, sources: Iterable[StagedSou
         for s in sources:
             connection.execute(
                 "INSERT INTO stg_sync_sources VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-                [s.pipeline, s.source, s.is_folder, s.found, s.complete, s.records_read, s.duplicates, s.rejected],
+                [
+                    s.pipeline,
+                    s.source,
+                    s.is_folder,
+                    s.found,
+                    s.complete,
+                    s.records_read,
+                    s.duplicates,
+                    s.rejected,
+                ],
             )
 
 
 def staged(connection: Connection) -> tuple[list[StagedSync], list[StagedSource]]:
     """What staging holds, of all pipelines."""
     with explained():
-        syncs = connection.execute("SELECT pipeline, sync_day, sync_date, source, engine FROM stg_syncs").fetchall()
+        syncs = connection.execute(
+            "SELECT pipeline, sync_day, sync_date, source, engine FROM stg_syncs"
+        ).fetchall()
         sources = connection.execute("SELECT * FROM stg_sync_sources ORDER BY pipeline, source").fetchall()
     return [StagedSync(*row) for row in syncs], [StagedSource(*row) for row in sources]
 
@@ -114,6 +128,30 @@ def count(connection: Connection, tables: Iterable[str]) -> dict[str, int]:
     counted: dict[str, int] = {}
     with explained():
         for table in tables:
-            row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
+            row = connection.execute(
+                sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
+            ).fetchone()
             counted[table] = row[0] if row else 0
     return counted
+
+
+@dataclass(frozen=True)
+class StagedError:
+    """One row of stg_pipeline_errors, as a message needs it."""
+
+    pipeline: str
+    error_type: str
+    source_file: str
+    record_index: int | None
+    error_message: str
+
+
+def errors(connection: Connection, pipelines: Iterable[str], limit: int) -> list[StagedError]:
+    """The first rows that go into quarantine, in the order of the files."""
+    with explained():
+        rows = connection.execute(
+            """SELECT pipeline, error_type, source_file, record_index, error_message FROM stg_pipeline_errors
+            WHERE pipeline = ANY (%s) ORDER BY pipeline, source_file, record_index, error_message LIMIT %s""",
+            [list(pipelines), limit],
+        ).fetchall()
+    return [StagedError(*row) for row in rows]

@@ -1,0 +1,295 @@
+"""The commands: parse, call, print, exit code."""
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import SecretStr, ValidationError
+
+from rollcall import report, status
+from rollcall.errors import RollcallError, UsageError
+from rollcall.pipelines import PIPELINES
+from rollcall.postgres import database, embedded
+from rollcall.postgres.guard import Limits
+from rollcall.postgres.publish import by_hand
+from rollcall.settings import Settings
+from rollcall.sync import Outcome, Refused, Request
+from rollcall.sync import publish_staged as publish_day
+from rollcall.sync import stage as stage_day
+from rollcall.sync import sync as sync_day
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Help-desk and card-spend JSON as PostgreSQL tables that know who is active, who left, and what was wrong.",
+)
+db = typer.Typer(no_args_is_help=True, help="The database in use: the embedded one, unless a URL is given.")
+app.add_typer(db, name="db")
+
+
+class EngineName(StrEnum):
+    """The engines that there are."""
+
+    duckdb = "duckdb"
+
+
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="The dump: a folder of sync-<day>/ folders.")]
+Day = Annotated[str, typer.Option("--day", help="The sync day: reads sync-DAY/, else DAY/.")]
+SyncDate = Annotated[
+    datetime | None,
+    typer.Option(
+        "--sync-date",
+        formats=["%Y-%m-%d"],
+        help="The date that the day stands for; by default the day itself where it is a date, else today (UTC).",
+    ),
+]
+Only = Annotated[
+    str, typer.Option("--only", metavar="PIPELINES", help="Only these pipelines, with commas between.")
+]
+Engine = Annotated[EngineName, typer.Option("--engine", help="What runs the transformations.")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        metavar="URL",
+        help="Any PostgreSQL from 14 on (or ROLLCALL_DATABASE_URL); else the embedded one.",
+    ),
+]
+Plan = Annotated[bool, typer.Option("--plan", help="Print what would change, and change nothing.")]
+AllowMassChange = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mass-change", help="Publish even if a large part of the agents would be deactivated."
+    ),
+]
+MaxRejected = Annotated[
+    str | None,
+    typer.Option("--max-rejected", metavar="N or N%", help="Refuse if more records than this are rejected."),
+]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Stop if another run is at work, instead of waiting for it.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.callback()
+def _rollcall(
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback where something fails.")] = False,
+) -> None:
+    """Take the roll: see the commands below."""
+
+
+@app.command()
+def sync(
+    data: Data,
+    day: Day,
+    sync_date: SyncDate = None,
+    only: Only = "",
+    engine: Engine = EngineName.duckdb,
+    database_url: DatabaseUrl = None,
+    plan: Plan = False,
+    allow_mass_change: AllowMassChange = False,
+    max_rejected: MaxRejected = None,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> None:
+    """Read a day of a dump and publish it, in one transaction."""
+    limits = Limits(allow_mass_change, max_rejected)
+    with report.progress() as tell:
+        outcome = _or_refused(
+            lambda: sync_day(
+                _request(data, day, sync_date, only, engine),
+                _settings(database_url), limits, tell, plan=plan, wait=not no_wait,
+            )
+        )  # fmt: skip
+    _tell(outcome, as_json)
+
+
+@app.command()
+def stage(
+    data: Data,
+    day: Day,
+    sync_date: SyncDate = None,
+    only: Only = "",
+    engine: Engine = EngineName.duckdb,
+    database_url: DatabaseUrl = None,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> None:
+    """Fill the staging tables with a day, and publish nothing: the first half of a sync."""
+    with report.progress() as tell:
+        sources = stage_day(
+            _request(data, day, sync_date, only, engine), _settings(database_url), tell, wait=not no_wait
+        )
+    if as_json:
+        report.tell_json({"sources": [report.plain(s) for s in sources]})
+    else:
+        report.tell_staged(sources)
+
+
+@app.command()
+def publish(
+    only: Only = "",
+    database_url: DatabaseUrl = None,
+    plan: Plan = False,
+    allow_mass_change: AllowMassChange = False,
+    max_rejected: MaxRejected = None,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> None:
+    """Publish what `stage` left in the staging tables: the second half of a sync."""
+    limits = Limits(allow_mass_change, max_rejected)
+    with report.progress() as tell:
+        outcome = _or_refused(
+            lambda: publish_day(
+                _names(only), _settings(database_url), limits, tell, plan=plan, wait=not no_wait
+            )
+        )
+    _tell(outcome, as_json)
+
+
+@app.command("sql")
+def sql_(pipeline: Annotated[str, typer.Argument(help="The pipeline, such as agents.")]) -> None:
+    """Print a pipeline's publish SQL, to read or to pipe into psql."""
+    found = [p for p in PIPELINES if p.name == pipeline]
+    if not found:
+        raise UsageError(
+            f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}."
+        )
+    report.tell(by_hand(found[0].publication))
+
+
+@app.command("status")
+def status_(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+    """Show who is active, the last runs, and what lies in quarantine."""
+    found = status.status(_settings(database_url))
+    report.tell_json(found) if as_json else report.tell_status(found)
+
+
+@app.command()
+def runs(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Show the ledger: every run, and what became of it."""
+    found = status.runs(_settings(database_url), limit)
+    report.tell_json(found) if as_json else report.tell_runs(found)
+
+
+@app.command()
+def errors(
+    day: Annotated[str | None, typer.Option("--day", help="Only this sync day.")] = None,
+    pipeline: Annotated[str | None, typer.Option("--pipeline", help="Only this pipeline.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many a pipeline.")] = None,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Show the quarantine: each record that could not be taken, where it stands, and why."""
+    found = status.errors(_settings(database_url), day, pipeline, limit)
+    report.tell_json(found) if as_json else report.tell_errors(found)
+
+
+@db.command()
+def url(database_url: DatabaseUrl = None) -> None:
+    """Print the database's URL, for psql and others; starts the embedded server if it does not run."""
+    report.tell(database.url_of(_settings(database_url)))
+
+
+@db.command()
+def shell(database_url: DatabaseUrl = None) -> None:
+    """Open psql on the database."""
+    settings = _settings(database_url)
+    target = database.url_of(settings)
+    psql = database.psql(settings)
+    sys.stdout.flush()
+    os.execv(psql, [psql, target])  # noqa: S606 - psql takes the terminal over
+
+
+@db.command()
+def migrate(database_url: DatabaseUrl = None) -> None:
+    """Bring the database's tables up to date; every sync does this first."""
+    target = database.url_of(_settings(database_url))
+    with database.connect(target) as connection:
+        applied = database.migrate(connection, target)
+    report.tell("\n".join(f"applied {name}" for name in applied) or "up to date")
+
+
+@db.command()
+def stop() -> None:
+    """Stop the embedded server; the next command starts it again."""
+    report.tell("stopped" if embedded.stop(_settings(None).home) else "it does not run")
+
+
+def _request(data: Path, day: str, sync_date: datetime | None, only: str, engine: EngineName) -> Request:
+    return Request(data, day, sync_date.date() if sync_date else None, _names(only), engine.value)
+
+
+def _names(only: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in only.split(","))))
+
+
+def _settings(database_url: str | None) -> Settings:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = ", ".join(
+            f"ROLLCALL_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+        )
+        raise UsageError(
+            f"A setting cannot be used: {wrong}.", "Correct the environment variable, or unset it."
+        ) from None
+    return settings.model_copy(update={"database_url": SecretStr(database_url)}) if database_url else settings
+
+
+def _or_refused(run: Callable[[], Outcome]) -> Outcome | Refused:
+    try:
+        return run()
+    except Refused as refused:
+        return refused
+
+
+def _tell(result: Outcome | Refused, as_json: bool) -> None:
+    outcome = result.outcome if isinstance(result, Refused) else result
+    report.tell_json(outcome) if as_json else report.tell_outcome(outcome)
+    if isinstance(result, Refused):
+        raise result
+
+
+def main() -> NoReturn:
+    """Run the command line; the one place where a failure becomes a message and an exit code."""
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        app(arguments, prog_name="rollcall")
+        code = 0
+    except SystemExit as done:
+        code = done.code if isinstance(done.code, int) else 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except KeyboardInterrupt:
+        report.tell_failure(RollcallError("Interrupted; nothing was published."))
+        code = 130
+    except RollcallError as error:
+        if debug:
+            raise
+        report.tell_failure(error)
+        code = error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        report.tell_failure(
+            RollcallError(
+                f"Unexpected {type(error).__name__}: {error}".splitlines()[0],
+                "Nothing was published. This is a fault of rollcall: run again with --debug, and report what it prints.",
+            )
+        )
+        code = 1
+    sys.exit(code)

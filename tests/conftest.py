@@ -1,0 +1,159 @@
+"""A real PostgreSQL for every test: one server for the session, one database per test, cloned from a migrated one."""
+
+import itertools
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.rows import dict_row
+from pydantic import SecretStr
+
+from rollcall import sync as sync_module
+from rollcall.postgres import database, embedded
+from rollcall.postgres.guard import Limits
+from rollcall.settings import Settings
+
+for name in [name for name in os.environ if name.startswith("ROLLCALL_")]:
+    del os.environ[name]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--database-url", help="Run on this server, as a user that may create databases.")
+
+
+def _server_home(config: pytest.Config) -> Path:
+    return Path(config.cache.mkdir("server")) if config.cache else Path(".pytest_cache/server")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # not in a worker: all of them are done
+        embedded.stop(_server_home(session.config))
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> str:
+    """The URL of a database on the server, from which others can be made."""
+    given: str | None = request.config.getoption("--database-url")
+    return given or embedded.start(_server_home(request.config))
+
+
+def _named(url: str, name: str) -> str:
+    base, _, query = url.partition("?")
+    return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Iterator[str]:
+    """The name of a migrated database."""
+    name = f"template_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    with database.connect(_named(server, name)) as connection:
+        database.migrate(connection, _named(server, name))
+    yield name
+    _drop(server, name)
+
+
+def _drop(server: str, name: str) -> None:
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def url(server: str, template: str) -> Iterator[str]:
+    """The URL of a migrated, empty database of the test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+    yield _named(server, name)
+    _drop(server, name)
+
+
+class Database:
+    """Questions that tests ask of a database."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.connection = psycopg.connect(url, autocommit=True, options="-c TimeZone=UTC", row_factory=dict_row)
+
+    def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
+        return self.connection.execute(query, parameters or None).fetchall()  # type: ignore[arg-type]  # test code
+
+    def one(self, query: str, *parameters: Any) -> Any:
+        (row,) = self.rows(query, *parameters)
+        (value,) = row.values()
+        return value
+
+    def status(self) -> dict[int, str]:
+        return {row["agent_id"]: row["status"] for row in self.rows("SELECT agent_id, status FROM agents")}
+
+    def versions(self) -> dict[str, list[Any]]:
+        """Each row's place and version in every table that a re-run must leave alone."""
+        return {
+            table: self.rows(f"SELECT ctid::TEXT, xmin::TEXT FROM {table} ORDER BY ctid") for table in self.final_tables()
+        }
+
+    def final_tables(self) -> list[str]:
+        found = self.rows(
+            """SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::REGNAMESPACE
+            AND relname NOT LIKE 'stg_%' AND relname NOT LIKE '%_errors' AND relname NOT LIKE 'sync_run%'"""
+        )
+        return sorted(row["relname"] for row in found)
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[Database]:
+    asked = Database(url)
+    yield asked
+    asked.connection.close()
+
+
+class Dump:
+    """A dump that a test writes: `dump.write("day1", "agents", [...])`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._number = itertools.count(1)
+
+    def write(self, day: str, folder: str, content: Any, name: str | None = None) -> Path:
+        """Write JSON, or bytes as they are, into a file; a folder alone where the content is None."""
+        where = self.path / f"sync-{day}" / folder
+        where.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            return where
+        file = where / (name or f"{next(self._number):04}.json")
+        file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        return file
+
+
+@pytest.fixture
+def dump(tmp_path: Path) -> Dump:
+    return Dump(tmp_path / "dump")
+
+
+def agent(agent_id: Any, **changed: Any) -> dict[str, Any]:
+    """A valid master-list record; keyword arguments replace members, a dict for `contact` is merged."""
+    contact = {"email": f"a{agent_id}@example.com", "name": f"Agent {agent_id}"} | (changed.pop("contact", None) or {})
+    return {"id": agent_id, "contact": contact, "updated_at": "2026-01-01T00:00:00Z"} | changed
+
+
+Sync = Callable[..., sync_module.Outcome]
+
+
+@pytest.fixture
+def sync(url: str, dump: Dump) -> Sync:
+    """Sync a day of the test's dump: `sync("day1", "2026-01-05")`."""
+
+    def run(day: str, on: str | None = None, *, plan: bool = False, **limits: Any) -> sync_module.Outcome:
+        request = sync_module.Request(dump.path, day, date.fromisoformat(on) if on else None)
+        settings = Settings(database_url=SecretStr(url), threads=2)
+        return sync_module.sync(request, settings, Limits(**limits), lambda step: None, plan=plan)
+
+    return run

@@ -1,0 +1,187 @@
+"""Model = product: days with every kind of dirt, and all final tables compared with the plain rules."""
+
+import json
+import shutil
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+from pydantic import SecretStr
+
+from rollcall.postgres.guard import Limits
+from rollcall.settings import Settings
+from rollcall.sync import Request
+from rollcall.sync import sync as run_sync
+from tests import model
+from tests.conftest import Database, agent
+
+SEED = agent(1)
+
+ids = st.sampled_from([1, 2, 3, 4, 5, 6])
+texts = st.sampled_from(["", "a", "\\N", "\\.", "a\n\\.\nb", "tab\there", "cr\r\n", 'quo"te, comma', "é😀", "{x", "[", "null"])
+odd = st.sampled_from([None, True, 5, 1.5, "x", "\x00", "\ud800", [], {}, {"a": 1}, "2026-01-01T00:00:00Z", "", "true", "12"])
+moments = st.sampled_from(
+    ["2026-01-01T00:00:00Z", "2026-01-02T05:30:00+05:30", "2026-01-02T00:00:00.123Z", "2026-01-03 00:00:00", None]
+)
+booleans = st.sampled_from([True, False, None, "true", "False"])
+
+
+def mostly(good: st.SearchStrategy[Any], share: int = 12) -> st.SearchStrategy[Any]:
+    return st.integers(0, share).flatmap(lambda n: odd if n == 0 else good)
+
+
+groups = st.one_of(st.none(), st.lists(mostly(st.integers(10, 14), 6), max_size=4), odd)
+channels = st.one_of(
+    st.none(),
+    st.lists(
+        st.one_of(
+            st.fixed_dictionaries(
+                {"channel": mostly(st.sampled_from(["chat", "ticket"]), 8)},
+                optional={"available": mostly(booleans), "available_since": mostly(moments)},
+            ),
+            odd,
+        ),
+        max_size=3,
+    ),
+    odd,
+)
+
+
+@st.composite
+def records(draw: st.DrawFn, *, details: bool) -> Any:
+    if draw(st.integers(0, 25)) == 0:
+        return draw(odd)
+    record: dict[str, Any] = {"id": draw(mostly(st.one_of(ids, ids.map(str)), 15))}
+    person = {"email": draw(mostly(texts, 20)), "name": draw(mostly(texts, 20)), "phone": draw(st.none() | texts)}
+    record |= draw(st.sampled_from([{"contact": person}, person, {"contact": None, **person}]))
+    record |= {"updated_at": draw(mostly(moments, 20)), "deactivated": draw(st.sampled_from([None, False, False, True]))}
+    if details:
+        record |= {"group_ids": draw(groups), "availability": draw(channels), "signature": draw(st.none() | texts)}
+        record["contact" if draw(st.booleans()) else "extra"] = record.get("contact")
+        if isinstance(record.get("contact"), dict):
+            record["contact"] |= {"avatar": draw(st.sampled_from([None, "u", {"avatar_url": "v"}, {"b": 1}, [1]]))}
+    return {key: record[key] for key in draw(st.permutations(list(record)))}
+
+
+@st.composite
+def files(draw: st.DrawFn, *, details: bool) -> tuple[str, bytes]:
+    some = draw(st.lists(records(details=details), max_size=4))
+    texts_ = [json.dumps(r, ensure_ascii=draw(st.booleans()) or "\\ud8" in json.dumps(r)) for r in some]
+    if texts_ and texts_[0].startswith('{"id"') and draw(st.integers(0, 20)) == 0:
+        texts_[0] = texts_[0].replace('{"id"', '{"id": 3, "id"', 1)
+    array = f"[{', '.join(texts_)}]"
+    shape = draw(st.sampled_from(["array", "array", "lines", "results", "agents", "object", "bad"]))
+    match shape:
+        case "lines":
+            return ".jsonl", "\n".join([*texts_, *draw(st.sampled_from([[], [], [""], ["{bad"]]))]).encode()
+        case "results" | "agents":
+            return ".json", f'{{"next": null, "{shape}": {array}}}'.encode()
+        case "object":
+            return ".json", (texts_ or [""])[0].encode()
+        case "bad":
+            broken = [array[:-1], array[:-1] + ",]", '"text"', "12", "[NaN]", "{} {}"]
+            return ".json", draw(st.sampled_from([*(b.encode() for b in broken), b'["\xff"]', b"", b"\xef\xbb\xbf[]"]))
+        case _:
+            return ".json", array.encode()
+
+
+folders = {
+    "agent_details": st.none() | st.lists(files(details=True), min_size=1, max_size=3),
+    "agents": st.none() | st.lists(files(details=False), min_size=1, max_size=2),
+}
+days = st.fixed_dictionaries(folders)
+runs = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4)), min_size=1, max_size=4)
+
+
+def write(dump: Path, day: str, content: dict[str, list[tuple[str, bytes]] | None]) -> None:
+    (dump / f"sync-{day}").mkdir(parents=True)
+    for folder, some in content.items():
+        if some is not None:
+            (dump / f"sync-{day}" / folder).mkdir()
+            for number, (ending, data) in enumerate(some):
+                (dump / f"sync-{day}" / folder / f"{number}{ending}").write_bytes(data)
+
+
+def tables(db: Database) -> dict[str, Any]:
+    def without(row: dict[str, Any], *names: str) -> dict[str, Any]:
+        return {k: v for k, v in row.items() if k not in names}
+
+    return {
+        "agents": {
+            row["agent_id"]: without(row, "agent_id", "source", "ingested_at", "updated_at")
+            for row in db.rows("SELECT * FROM agents")
+        },
+        "details": {row["agent_id"]: without(row, "agent_id") for row in db.rows("SELECT * FROM agent_details")},
+        "availability": {
+            (row["agent_id"], row["channel"]): without(row, "agent_id", "channel")
+            for row in db.rows("SELECT * FROM agent_availability")
+        },
+        "membership": {tuple(row.values()) for row in db.rows("SELECT agent_id, group_id FROM agent_group_membership")},
+        "history": {
+            (row["agent_id"], row["sync_date"]): row["is_active"] for row in db.rows("SELECT * FROM agent_status_history")
+        },
+        "errors": {
+            day: sorted(
+                (
+                    tuple(row.values())
+                    for row in db.rows(
+                        "SELECT source_file, record_index, error_type, agent_id FROM agent_pipeline_errors WHERE sync_day = %s",
+                        day,
+                    )
+                ),
+                key=repr,
+            )
+            for day in ("day0", "day1", "day2")
+        },
+    }
+
+
+def expected(state: model.State) -> dict[str, Any]:
+    return {
+        "agents": {k: {n: v for n, v in row.items() if n != "updated_at"} for k, row in state.agents.items()},
+        "details": state.details,
+        "availability": state.availability,
+        "membership": state.membership,
+        "history": state.history,
+        "errors": {day: state.errors.get(day, []) for day in ("day0", "day1", "day2")},
+    }
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(content=st.tuples(days, days, days), order=runs)
+@example(
+    content=(
+        {"agent_details": [(".json", json.dumps([SEED, agent(2), agent(3)]).encode())], "agents": None},
+        {"agent_details": [(".json", json.dumps([SEED]).encode())], "agents": [(".json", b"[")]},
+        {"agent_details": None, "agents": [(".json", json.dumps([SEED]).encode())]},
+    ),
+    order=[(0, 2), (1, 3), (2, 4), (0, 1), (2, 4)],
+)
+def test_any_days_in_any_order_leave_what_the_model_says(db: Database, content: tuple[Any, ...], order: list[Any]) -> None:
+    for table in [*db.final_tables(), "agent_pipeline_errors"]:
+        if table not in {"schema_migrations", "sync_watermarks"}:
+            db.connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(table)))
+    db.connection.execute("UPDATE sync_watermarks SET sync_date = NULL")
+    state = model.State()
+    dump = Path(tempfile.mkdtemp())
+    try:
+        for number, some in enumerate(content):
+            write(dump, f"day{number}", some)
+        for number, day_of_month in order:
+            if all(some is None for some in content[number].values()):
+                continue
+            on = date(2026, 1, day_of_month)
+            request = Request(dump, f"day{number}", on)
+            limits = Limits(allow_mass_change=True)
+            run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), limits, lambda step: None)
+            model.sync(state, dump, f"day{number}", on)
+            assert tables(db) == expected(state)
+            before = db.versions()
+            run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), limits, lambda step: None)
+            assert db.versions() == before
+    finally:
+        shutil.rmtree(dump)

@@ -1,0 +1,400 @@
+"""The rules of state (docs/rules.md), each with tests named after it."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from rollcall.errors import BusyError, RollcallError
+from rollcall.sync import Outcome, Refused
+from tests.conftest import Database, Dump, Sync, agent
+
+ONE_ELEMENT_BAD = [{"channel": "chat", "available": True}, {"channel": None}, {"channel": "ticket", "available": "maybe"}]
+
+
+def changes(outcome: Outcome) -> dict[str, int]:
+    return {change.change: change.count for change in outcome.published.changes}
+
+
+class TestActive:
+    def test_active_is_on_the_roster_and_not_deactivated(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True), agent(3)])
+        dump.write("day1", "agents", [agent(1), agent(2)])
+        sync("day1", "2026-01-05")
+        assert db.status() == {1: "active", 2: "inactive", 3: "inactive"}
+        assert [r["deactivated"] for r in db.rows("SELECT deactivated FROM agents ORDER BY 1")] == [False, True, True]
+
+    def test_active_without_a_roster_folder_is_who_is_on_the_master_list(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True)])
+        outcome = sync("day1", "2026-01-05")
+        assert db.status() == {1: "active", 2: "inactive"}
+        assert any("no agents/" in note for note in outcome.notes)
+
+    def test_active_on_the_roster_only_keeps_what_the_roster_does_not_say(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        full = agent(1, signature="s", group_ids=[7], availability=[{"channel": "chat"}])
+        dump.write("day1", "agent_details", [full])
+        sync("day1", "2026-01-05")
+        dump.write("day2", "agents", [agent(1, contact={"name": "New"}), agent(2)])
+        sync("day2", "2026-01-06")
+        assert db.status() == {1: "active", 2: "active"}
+        assert db.one("SELECT name FROM agents WHERE agent_id = 1") == "New"
+        assert db.one("SELECT signature FROM agent_details") == "s"
+        assert db.one("SELECT group_id FROM agent_group_membership") == 7
+        assert db.one("SELECT channel FROM agent_availability") == "chat"
+
+
+class TestMissing:
+    def test_missing_is_deactivated_and_stamped_once_and_keeps_what_hangs_on_it(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2, group_ids=[7], availability=[{"channel": "chat"}])])
+        sync("day1", "2026-01-05")
+        dump.write("day2", "agent_details", [agent(1)])
+        outcome = sync("day2", "2026-01-06")
+        assert changes(outcome) == {"missing": 1}
+        assert db.status() == {1: "active", 2: "inactive"}
+        stamped = db.one("SELECT updated_at FROM agents WHERE agent_id = 2")
+        assert stamped > db.one("SELECT updated_at FROM agents WHERE agent_id = 1")
+        assert db.one("SELECT count(*) FROM agent_details") == 2
+        assert db.one("SELECT count(*) FROM agent_group_membership") == 1
+        assert db.one("SELECT count(*) FROM agent_availability") == 1
+        sync("day2", "2026-01-07")
+        assert db.one("SELECT updated_at FROM agents WHERE agent_id = 2") == stamped
+
+    def test_missing_that_comes_back_is_active_with_its_new_values(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2)])
+        dump.write("day2", "agent_details", [agent(1)])
+        dump.write("day3", "agent_details", [agent(1), agent(2, contact={"name": "Back"})])
+        for number in (1, 2):
+            sync(f"day{number}", f"2026-01-0{number}")
+        assert changes(sync("day3", "2026-01-03")) == {"reactivated": 1}
+        assert db.rows("SELECT name, status FROM agents WHERE agent_id = 2") == [{"name": "Back", "status": "active"}]
+
+
+class TestBadRecord:
+    def test_bad_record_changes_nothing_and_deactivates_nobody(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1, group_ids=[7], availability=[{"channel": "chat"}])])
+        sync("day1", "2026-01-05")
+        before = db.versions()
+        dump.write("day2", "agent_details", [agent(1, created_at="not-a-timestamp", group_ids=[8])])
+        sync("day2", "2026-01-05")
+        after = db.versions()
+        assert after == before
+        assert db.one("SELECT agent_id FROM agent_pipeline_errors") == 1
+
+    def test_bad_record_of_the_roster_still_lists_the_agent(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2)])
+        dump.write("day1", "agents", [agent(1, available="perhaps")])
+        sync("day1", "2026-01-05")
+        assert db.status() == {1: "active", 2: "inactive"}
+
+    def test_bad_record_of_an_unknown_agent_on_the_roster_is_loaded_from_there(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1, last_active_at="?")])
+        dump.write("day1", "agents", [agent(1, contact={"name": "As the roster says"})])
+        sync("day1", "2026-01-05")
+        dump.write("day1", "agents", [agent(1, contact={"name": "Changed"}, updated_at="2027-01-01T00:00:00Z")])
+        sync("day1", "2026-01-06")
+        assert db.rows("SELECT name, status FROM agents") == [{"name": "As the roster says", "status": "active"}]
+        assert db.one("SELECT count(*) FROM agent_details") == 0
+
+    @pytest.mark.parametrize("value", ["12", 12])
+    def test_bad_record_is_none_where_a_number_or_a_boolean_is_text(
+        self, value: Any, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(value, available="true", focus_mode="False", ticket_scope="3")])
+        sync("day1", "2026-01-05")
+        assert db.rows("SELECT agent_id, available, focus_mode FROM agents") == [
+            {"agent_id": 12, "available": True, "focus_mode": False}
+        ]
+        assert db.one("SELECT ticket_scope FROM agent_details") == 3
+
+    def test_bad_element_costs_that_element_only(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1, availability=[{"channel": "ticket", "available": False}])])
+        sync("day1", "2026-01-05")
+        dump.write("day2", "agent_details", [agent(1, group_ids=[7, "x", None, "8"], availability=ONE_ELEMENT_BAD)])
+        sync("day2", "2026-01-06")
+        assert [r["group_id"] for r in db.rows("SELECT group_id FROM agent_group_membership ORDER BY 1")] == [7, 8]
+        # The channel of the bad element was readable: what is known of it stays.
+        assert db.rows("SELECT channel, is_available FROM agent_availability ORDER BY 1") == [
+            {"channel": "chat", "is_available": True},
+            {"channel": "ticket", "is_available": False},
+        ]
+        assert [r["error_message"] for r in db.rows("SELECT error_message FROM agent_pipeline_errors ORDER BY 1")] == [
+            "availability[1].channel: missing, expected text",
+            'availability[2].available: found "maybe", expected true or false',
+            'group_ids[1]: found "x", expected an integer of at most 64 bits',
+            "group_ids[2]: missing, expected an integer of at most 64 bits",
+        ]
+
+
+class TestIncompleteInput:
+    @pytest.mark.parametrize("broken", [b"[", b'[{"id": 1', b'["\xff"]', b'"text"', b"12"])
+    @pytest.mark.parametrize("folder", ["agent_details", "agents"])
+    def test_absence_does_not_count_where_a_file_cannot_be_read(
+        self, folder: str, broken: bytes, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for name in ("agent_details", "agents"):
+            dump.write("day1", name, [agent(1), agent(2)])
+            dump.write("day2", name, [agent(1)])
+        sync("day1", "2026-01-05")
+        dump.write("day2", folder, broken)
+        outcome = sync("day2", "2026-01-06")
+        assert db.status() == {1: "active", 2: "active"}
+        assert changes(outcome) == {"held back": 1}
+        assert any(f"{folder}/ has a file that could not be read" in note for note in outcome.notes)
+        assert "not deactivated" in db.one("SELECT message FROM sync_runs ORDER BY run_id DESC LIMIT 1")
+
+    def test_absence_from_a_complete_roster_counts_though_the_master_list_is_incomplete(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for day in ("day1", "day2"):
+            dump.write(day, "agent_details", [agent(1), agent(2)])
+        dump.write("day1", "agents", [agent(1), agent(2)])
+        dump.write("day2", "agents", [agent(1)])
+        dump.write("day2", "agent_details", b"[")
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert db.status() == {1: "active", 2: "inactive"}
+
+    def test_absence_from_an_incomplete_roster_makes_nobody_active(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1)])
+        dump.write("day1", "agents", b"[")
+        sync("day1", "2026-01-05")
+        assert db.status() == {1: "inactive"}
+
+    def test_a_bad_line_is_an_incomplete_file_whose_other_lines_count(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2), agent(3)])
+        sync("day1", "2026-01-05")
+        dump.write("day2", "agent_details", b'{"id":1,"email":"e","name":"n"}\n{bad\n\n{"id":2,"email":"e","name":"n"}', "a.jsonl")
+        sync("day2", "2026-01-06")
+        assert db.status() == {1: "active", 2: "active", 3: "active"}
+        assert db.rows("SELECT record_index, error_type FROM agent_pipeline_errors") == [
+            {"record_index": 1, "error_type": "PARSE_ERROR"}
+        ]
+
+
+class TestDuplicates:
+    def name_after(self, db: Database, sync: Sync) -> tuple[str, Outcome]:
+        outcome = sync("day1", "2026-01-05")
+        return db.one("SELECT name FROM agents"), outcome
+
+    def test_duplicates_the_newest_wins(self, db: Database, dump: Dump, sync: Sync) -> None:
+        newest = agent(1, contact={"name": "newest"}, updated_at="2026-01-03T01:00:00+05:30")
+        older = agent(1, contact={"name": "older"}, updated_at="2026-01-02T19:29:59Z")
+        undated = agent(1, contact={"name": "undated"}, updated_at=None)
+        dump.write("day1", "agent_details", [newest, older, undated])
+        name, outcome = self.name_after(db, sync)
+        assert name == "newest"
+        (source,) = [s for s in outcome.sources if s.source == "agent_details"]
+        assert (source.records_read, source.duplicates, source.rejected) == (3, 2, 0)
+
+    def test_duplicates_of_one_age_the_last_file_and_position_win(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for name in ("10.json", "2.json", "9.json"):
+            dump.write("day1", "agent_details", [agent(1, contact={"name": f"{name} {n}"}) for n in range(2)], name)
+        assert self.name_after(db, sync)[0] == "9.json 1"
+
+    def test_duplicates_a_bad_record_never_wins(self, db: Database, dump: Dump, sync: Sync) -> None:
+        bad = agent(1, contact={"name": "bad"}, updated_at="2027-01-01T00:00:00Z", available="?")
+        dump.write("day1", "agent_details", [agent(1, contact={"name": "good"}), bad])
+        assert self.name_after(db, sync)[0] == "good"
+
+
+class TestHistory:
+    def history(self, db: Database) -> dict[tuple[int, int], bool]:
+        rows = db.rows("SELECT agent_id, sync_date, is_active FROM agent_status_history")
+        return {(row["agent_id"], row["sync_date"].day): row["is_active"] for row in rows}
+
+    def test_history_has_a_row_per_agent_and_date_and_a_rerun_rewrites_its_own_date_only(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2)])
+        dump.write("day2", "agent_details", [agent(1)], "a.json")
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert self.history(db) == {(1, 5): True, (2, 5): True, (1, 6): True, (2, 6): False}
+        dump.write("day2", "agent_details", [agent(1), agent(2), agent(3)], "a.json")
+        sync("day2", "2026-01-06")
+        assert self.history(db) == {(1, 5): True, (2, 5): True, (1, 6): True, (2, 6): True, (3, 6): True}
+
+    def test_history_of_a_backfill_is_that_of_its_date_and_current_state_stays(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day2", "agent_details", [agent(1), agent(2)])
+        sync("day2", "2026-01-06")
+        before = db.versions()
+        dump.write("day1", "agent_details", [agent(1, contact={"name": "Old"}), agent(3, group_ids=[7]), {"id": 4}])
+        outcome = sync("day1", "2026-01-05")
+        assert changes(outcome) == {"added": 1}
+        assert self.history(db) == {(1, 6): True, (2, 6): True, (1, 5): True, (2, 5): False, (3, 5): True}
+        assert db.status() == {1: "active", 2: "active", 3: "inactive"}
+        assert db.one("SELECT count(*) FROM agents WHERE name = 'Old'") == 0
+        assert db.one("SELECT sync_date FROM sync_watermarks WHERE pipeline = 'agents'") == date(2026, 1, 6)
+        assert db.one("SELECT count(*) FROM agent_pipeline_errors WHERE sync_day = 'day1'") == 1
+        assert db.versions()["agent_details"] == before["agent_details"]
+        assert db.versions()["agents"][:2] == before["agents"]
+
+
+class TestRerun:
+    def test_rerun_leaves_every_row_version_and_replaces_the_quarantine(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        full = agent(1, group_ids=[8, 7], availability=[{"channel": "chat"}, {"channel": None}])
+        dump.write("day1", "agent_details", [full, agent(2), agent("x")], "a.json")
+        dump.write("day1", "agents", [agent(1)])
+        sync("day1", "2026-01-05")
+        before, quarantined = db.versions(), db.one("SELECT count(*) FROM agent_pipeline_errors")
+        # The same facts in another order are no change.
+        full["group_ids"].reverse()
+        full["availability"].reverse()
+        dump.write("day1", "agent_details", [agent("x"), agent(2), dict(reversed(full.items()))], "a.json")
+        outcome = sync("day1", "2026-01-05")
+        assert db.versions() == before
+        assert db.one("SELECT count(*) FROM agent_pipeline_errors") == quarantined
+        assert db.one("SELECT count(DISTINCT run_id) FROM agent_pipeline_errors") == 1
+        assert all(t.inserted == t.updated == t.removed == 0 for t in outcome.published.tables)
+
+    def test_rerun_says_which_sync_last_changed_a_row(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2)])
+        dump.write("day2", "agent_details", [agent(1), agent(2, contact={"name": "Changed"})])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert db.rows("SELECT agent_id, sync_day, source FROM agents ORDER BY 1") == [
+            {"agent_id": 1, "sync_day": "day1", "source": "api"},
+            {"agent_id": 2, "sync_day": "day2", "source": "api"},
+        ]
+
+
+class TestConservation:
+    def test_conservation_holds_and_is_written_down(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(1), agent(2), {"id": 3}, 5])
+        dump.write("day1", "agent_details", b"{")
+        outcome = sync("day1", "2026-01-05")
+        (source,) = [s for s in outcome.sources if s.source == "agent_details"]
+        assert (source.records_read, source.duplicates, source.rejected) == (6, 1, 3)
+        counts = db.rows("SELECT records_read, duplicates, rejected, staged FROM sync_run_tables WHERE table_name = 'agent_details'")
+        assert counts == [{"records_read": 6, "duplicates": 1, "rejected": 3, "staged": 2}]
+
+    def test_conservation_broken_fails_the_run(
+        self, db: Database, dump: Dump, sync: Sync, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2)])
+        monkeypatch.setattr("rollcall.sync.newest", lambda contract, relation, *also: f"SELECT * FROM {relation} LIMIT 1")
+        with pytest.raises(RollcallError, match="2 read is not 1 valid"):
+            sync("day1", "2026-01-05")
+        assert db.one("SELECT count(*) FROM agents") == 0
+
+
+class TestAllOrNothing:
+    def test_all_or_nothing_where_publishing_fails_midway(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent("x")])
+        db.connection.execute("ALTER TABLE agent_pipeline_errors ADD CHECK (error_message = 'never')")
+        with pytest.raises(RollcallError, match="never|check constraint"):
+            sync("day1", "2026-01-05")
+        assert db.one("SELECT count(*) FROM agents") == 0
+        assert db.one("SELECT count(*) FROM agent_status_history") == 0
+        assert db.rows("SELECT status, sync_day FROM sync_runs") == [{"status": "failed", "sync_day": "day1"}]
+        assert "check constraint" in db.one("SELECT message FROM sync_runs")
+        keys = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'agents'::REGCLASS AND contype = 'p'"
+        assert db.one(keys) == 1
+
+
+class TestOneAtATime:
+    def test_one_at_a_time_no_wait_stops_with_a_message(self, db: Database, dump: Dump, url: str) -> None:
+        from pydantic import SecretStr
+
+        from rollcall.postgres import database
+        from rollcall.postgres.guard import Limits
+        from rollcall.settings import Settings
+        from rollcall.sync import Request
+        from rollcall.sync import sync as run
+
+        dump.write("day1", "agent_details", [agent(1)])
+        settings = Settings(database_url=SecretStr(url))
+        with database.connect(url) as other, database.locked(other, wait=True, waiting=lambda: None):
+            with pytest.raises(BusyError, match="Another run"):
+                run(Request(dump.path, "day1"), settings, Limits(), lambda step: None, wait=False)
+        run(Request(dump.path, "day1"), settings, Limits(), lambda step: None, wait=False)
+        assert db.status() == {1: "active"}
+
+
+class TestBoundedDamage:
+    def days(self, dump: Dump, before: int, after: int) -> None:
+        for folder in ("agent_details", "agents"):
+            dump.write("day1", folder, [agent(n) for n in range(before)])
+            dump.write("day2", folder, [agent(n) for n in range(after)])
+
+    @pytest.mark.parametrize(("before", "after"), [(55, 44), (50, 40), (12, 2)])
+    def test_bounded_damage_lets_pass_what_is_within_either_limit(
+        self, before: int, after: int, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.days(dump, before, after)
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert list(db.status().values()).count("active") == after
+
+    @pytest.mark.parametrize(("before", "after"), [(54, 43), (12, 1), (100, 79)])
+    def test_bounded_damage_refuses_what_is_over_both(
+        self, before: int, after: int, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.days(dump, before, after)
+        sync("day1", "2026-01-05")
+        versions = db.versions()
+        with pytest.raises(Refused, match=f"{before - after} of {before} active agents would go"):
+            sync("day2", "2026-01-06")
+        assert db.versions() == versions
+        assert db.one("SELECT status FROM sync_runs ORDER BY run_id DESC LIMIT 1") == "refused"
+        sync("day2", "2026-01-06", allow_mass_change=True)
+        assert list(db.status().values()).count("active") == after
+
+    @pytest.mark.parametrize("empty", ["agent_details", "agents"])
+    def test_bounded_damage_refuses_an_empty_list_while_agents_are_active(
+        self, empty: str, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.days(dump, 1, 1)
+        sync("day1", "2026-01-05")
+        dump.write("day3", "agent_details", [] if empty == "agent_details" else [agent(0)])
+        dump.write("day3", "agents", [] if empty == "agents" else [agent(0)])
+        with pytest.raises(Refused, match=f"{empty}/ is empty, while 1 active agents are known"):
+            sync("day3", "2026-01-06")
+        assert db.status() == {0: "active"}
+
+    def test_bounded_damage_refuses_the_loss_of_memberships(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1, group_ids=list(range(50)))])
+        dump.write("day2", "agent_details", [agent(1, group_ids=list(range(39)))])
+        sync("day1", "2026-01-05")
+        with pytest.raises(Refused, match="11 of 50 memberships"):
+            sync("day2", "2026-01-06")
+        assert db.one("SELECT count(*) FROM agent_group_membership") == 50
+
+    @pytest.mark.parametrize(("limit", "passes"), [("1", True), ("0", False), ("50%", True), ("49.9%", False)])
+    def test_bounded_damage_max_rejected(
+        self, limit: str, passes: bool, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1), {"id": 2}])
+        if passes:
+            sync("day1", "2026-01-05", max_rejected=limit)
+        else:
+            with pytest.raises(Refused, match="1 of 2 records were rejected"):
+                sync("day1", "2026-01-05", max_rejected=limit)
+        assert db.one("SELECT count(*) FROM agents") == int(passes)
+
+
+def test_plan_says_what_a_sync_would_do_and_changes_nothing(db: Database, dump: Dump, sync: Sync) -> None:
+    dump.write("day1", "agent_details", [agent(1), agent(2), agent(3)])
+    dump.write("day2", "agent_details", [agent(1, contact={"name": "N"}), agent(2, deactivated=True), agent(4)])
+    sync("day1", "2026-01-05")
+    before, ledger = db.versions(), db.one("SELECT count(*) FROM sync_runs")
+    outcome = sync("day2", "2026-01-06", plan=True)
+    assert changes(outcome) == {"added": 1, "changed": 1, "deactivated": 1, "missing": 1}
+    assert db.versions() == before
+    assert db.one("SELECT count(*) FROM sync_runs") == ledger
