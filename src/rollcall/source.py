@@ -216,7 +216,8 @@ def bad_file(file: SourceFile, fault: str) -> Record:
 
 def _readable(data: bytes) -> str:
     """The beginning of bytes that are no JSON, as text that PostgreSQL can store."""
-    return data[:KEPT_OF_A_BAD_FILE].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    text = data[:KEPT_OF_A_BAD_FILE].decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", lambda m: f"\\x{ord(m[0]):02x}", text)
 
 
 def _split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -272,7 +273,7 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 def _say(error: Exception) -> str:
     match error:
         case json.JSONDecodeError():
-            return f"is not JSON: {error.msg} at character {error.pos}"
+            return f"is not JSON: {error.msg.removesuffix(' at')} at character {error.pos}"
         case UnicodeDecodeError():
             return f"is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
         case RecursionError():
@@ -351,7 +352,7 @@ class _Reader:
                 _, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 if not self._more():
-                    raise self._unexpected(error.msg, error.pos) from error
+                    raise self._unexpected(error.msg.removesuffix(" at"), error.pos) from error
                 continue
             except (ValueError, RecursionError) as error:
                 raise Unreadable(_say(error)) from error
@@ -391,16 +392,16 @@ class _Reader:
             raise Unreadable(f"has a record longer than {MAX_RECORD // 1024 // 1024} MiB")
         parts, wanted = [self._text], max(len(self._text) - self._at, 1)
         while wanted > 0 and not self._is_whole:
-            chunk = next(self._chunks, b"")
-            self._is_whole = not chunk
+            chunk = next(self._chunks, None)
+            self._is_whole = chunk is None
             pending = len(self._decode.getstate()[0])
             try:
-                text = self._decode.decode(chunk, final=self._is_whole)
+                text = self._decode.decode(chunk or b"", final=self._is_whole)
             except UnicodeDecodeError as error:
                 offset = self._bytes_before - pending + error.start
                 byte = error.object[error.start]
                 raise Unreadable(f"is not UTF-8: byte 0x{byte:02x} at offset {offset}") from error
-            self._bytes_before += len(chunk)
+            self._bytes_before += len(chunk or b"")
             parts.append(text)
             wanted -= len(text)
         grown = "".join(parts)

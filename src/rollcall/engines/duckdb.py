@@ -29,7 +29,6 @@ _DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itsel
 _SPOOL_UP_TO: Final = 16 * 1024 * 1024  # bytes of a file that is taken into memory whole
 _SPOOL_CHUNK: Final = 4 * 1024 * 1024
 _ROW, _COLUMN = b"\x1e", b"\x1f"  # control characters, which no JSON text holds
-_SEPARATORS: Final = re.compile("[\x1e\x1f]")
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 
@@ -380,7 +379,7 @@ def _members(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 def _exact_row(file: SourceFile, record: Record) -> bytes:
     index = "" if record.index is None else str(record.index)
     columns = (file.name, index, record.record or "", record.raw or "", record.fault or "")
-    return _COLUMN.join(_SEPARATORS.sub(" ", c).encode() for c in columns)
+    return _COLUMN.join(c.encode() for c in columns)
 
 
 def _literally(path: str) -> str:

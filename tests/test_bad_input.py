@@ -1,0 +1,269 @@
+"""Bad input: the good records are loaded, the bad one is in quarantine with its place and a message to act on."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import zstandard
+
+from rollcall.engines.duckdb import DuckDB
+from rollcall.source import Record, Unreadable, bad_file, list_folder, read_exactly
+from tests.conftest import Database, Dump, Sync, agent
+
+GOOD = agent(1)
+DEEP = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
+
+WHOLE_FILES = {
+    "cut short": (b'[{"id": 2, "contact"', "is not JSON", "a.json"),
+    "trailing comma": (b'[{"id": 2},]', "is not JSON", "a.json"),
+    "trailing comma inside": (b'[{"id": 2, }]', "is not JSON", "a.json"),
+    "two documents": (b'{"id": 2} {"id": 3}', "more text after the document's end", "a.json"),
+    "NaN": (b'[{"id": NaN}]', "NaN is no JSON value", "a.json"),
+    "newline in a string": (b'{"id": "a\nb"}', "Invalid control character", "a.json"),
+    "not UTF-8": (b'[{"id": 2, "name": "\xe9t\xe9"}]', "byte 0xe9 at offset 20", "a.json"),
+    "UTF-16": ('[{"id": 2}]'.encode("utf-16"), "byte 0xff at offset 0", "a.json"),
+    "a string": (b'"Internal error"', 'holds "Internal error", expected an object', "a.json"),
+    "a number": (b"12", "holds 12, expected an object", "a.json"),
+    "null": (b"null", "holds null, expected an object", "a.json"),
+    "truncated gzip": (gzip.compress(json.dumps([agent(2)]).encode())[:-20], "the file is cut short", "a.json.gz"),
+    "no gzip": (b"[]", "cannot be unpacked", "a.json.gz"),
+    "truncated zstd": (zstandard.compress(b"[1]" + b" " * 9999)[:-5], "the file is cut short", "a.json.zst"),
+    "no zstd": (b"[]", "cannot be unpacked", "a.json.zst"),
+    "separators": (b'[{"id": "\x1e\x1f"}]', "is not JSON", "a.json"),
+    "an envelope cut short": (b'{"results": [{"id": 2}', "is not JSON", "a.json"),
+}
+
+RECORDS: dict[str, tuple[Any, str, int | None]] = {
+    "id null": (agent(2) | {"id": None}, "id: missing, expected an integer", None),
+    "id missing": ({"contact": GOOD["contact"]}, "id: missing, expected an integer", None),
+    "id is text": (agent(2) | {"id": "two"}, 'id: found "two", expected an integer', None),
+    "id is fractional": (agent(2) | {"id": 2.5}, 'id: found "2.5", expected an integer', None),
+    "id is above 2^63": (agent(2) | {"id": 2**63}, 'id: found "9223372036854775808", expected', None),
+    "id is far above": (agent(2) | {"id": 10**30}, "expected an integer of at most 64 bits", None),
+    "e-mail missing": (agent(2, contact={"email": None}), "contact.email: missing, expected text", 2),
+    "name missing": (agent(2, contact={"name": None}), "contact.name: missing, expected text", 2),
+    "name is an object": (agent(2, contact={"name": {"first": "A"}}), 'contact.name: found "{"first":"A"}"', 2),
+    "contact is text": (agent(2) | {"contact": "A"}, 'contact: found ""A"", expected an object', 2),
+    "no timestamp": (agent(2, created_at="not-a-timestamp"), 'created_at: found "not-a-timestamp", expected a time', 2),
+    "no such day": (agent(2, created_at="2026-02-30T00:00:00Z"), 'created_at: found "2026-02-30T00:00:00Z"', 2),
+    "empty timestamp": (agent(2, created_at=""), 'created_at: found "", expected a timestamp', 2),
+    "no boolean": (agent(2, available="yes"), 'available: found "yes", expected true or false', 2),
+    "group_ids is text": (agent(2, group_ids="7"), 'group_ids: found ""7"", expected an array', 2),
+    "availability is an object": (agent(2, availability={"a": 1}), "availability: found", 2),
+    "NUL in a name": (agent(2, contact={"name": "a\0b"}), "contact.name: holds a character that PostgreSQL cannot", 2),
+    "lone surrogate": (agent(2, contact={"name": "a\ud800b"}), "contact.name: holds a character that", 2),
+    "no object": (5, 'the record: found "5", expected an object', None),
+    "null": (None, 'the record: found "null", expected an object', None),
+    "an array": ([1], 'the record: found "[1]", expected an object', None),
+    "several faults": (agent(2, available=3, created_at=4), 'available: found "3", expected true or false; created_at', 2),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_FILES)
+def test_a_bad_file_costs_that_file_only(name: str, db: Database, dump: Dump, sync: Sync) -> None:
+    data, message, file = WHOLE_FILES[name]
+    dump.write("day1", "agent_details", data, file)
+    dump.write("day1", "agent_details", [GOOD])
+    sync("day1", "2026-01-05")
+    assert db.status() == {1: "active"}
+    (error,) = db.rows("SELECT * FROM agent_pipeline_errors")
+    assert error["error_type"] == "PARSE_ERROR"
+    assert message in error["error_message"]
+    assert (error["source_file"], error["record_index"]) == (f"agent_details/{file}", None)
+
+
+@pytest.mark.parametrize("shape", ["array", "object", "lines", "envelope", "large"])
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_bad_record_costs_that_record_only(name: str, shape: str, db: Database, dump: Dump, sync: Sync) -> None:
+    record, message, agent_id = RECORDS[name]
+    if shape == "object" and not isinstance(record, dict):
+        pytest.skip("such a file is no record but a bad file")  # covered by WHOLE_FILES
+    write(dump, shape, [GOOD, record, agent(3)])
+    sync("day1", "2026-01-05")
+    assert {1, 3} <= db.status().keys()
+    (error,) = db.rows("SELECT * FROM agent_pipeline_errors")
+    assert message in error["error_message"]
+    assert error["agent_id"] == agent_id
+    assert error["record_index"] == (0 if shape == "object" else 1)
+    assert error["error_type"] == ("VALIDATION_ERROR" if isinstance(record, dict) else "PARSE_ERROR")
+    raw = error["raw_record"]
+    came = json.loads(raw) if isinstance(raw, str) else raw
+    if shape != "large":
+        assert came == record
+
+
+def write(dump: Dump, shape: str, records: list[Any]) -> None:
+    lines = [json.dumps(record) for record in records]
+    match shape:
+        case "array":
+            dump.write("day1", "agent_details", f"[{','.join(lines)}]".encode())
+        case "lines":
+            dump.write("day1", "agent_details", "\n".join(lines).encode(), "a.ndjson")
+        case "envelope":
+            dump.write("day1", "agent_details", f'{{"next": [], "results": [{",".join(lines)}]}}'.encode())
+        case "large":  # what DuckDB reads by itself
+            padding = [json.dumps(agent(n, signature="x" * 1000)) for n in range(100, 400)]
+            dump.write("day1", "agent_details", f"[{','.join([*lines, *padding])}]".encode())
+        case _:
+            for number, line in enumerate(lines):
+                dump.write("day1", "agent_details", line.encode(), f"{number}.json")
+
+
+def test_a_key_twice_is_rejected_and_kept_as_it_came(db: Database, dump: Dump, sync: Sync) -> None:
+    twice = '{"id": 2, "contact": {"email": "a", "email": "b", "name": "n"}, "available": true, "available": false}'
+    dump.write("day1", "agent_details", f"[{json.dumps(GOOD)}, {twice}]".encode())
+    sync("day1", "2026-01-05")
+    (error,) = db.rows("SELECT error_message, raw_record FROM agent_pipeline_errors")
+    assert error["error_message"] == (
+        "the record: has a key more than once: available; contact: has a key more than once: email"
+    )
+    assert error["raw_record"].count("available") == 2
+
+
+def test_an_id_twice_is_no_id_that_can_be_read(db: Database, dump: Dump, sync: Sync) -> None:
+    dump.write("day1", "agent_details", b'[{"id": 2, "id": 3, "contact": {"email": "e", "name": "n"}}]')
+    sync("day1", "2026-01-05")
+    assert db.rows("SELECT agent_id FROM agent_pipeline_errors") == [{"agent_id": None}]
+
+
+NAMES = [
+    'quote " comma , end', "line\nfeed", "carriage\r\nreturn", "back\\slash", "\\N", "\\.", "a\n\\.\nb", "tab\t", "é 😀 漢",
+    "'; DROP TABLE agents; --", "{curly}", "[square]", "%s %d {}", " spaces ", "\x01\x7f", "", "null", "x" * 1_000_000,
+]  # fmt: skip
+
+
+def test_text_arrives_exactly_as_it_was_and_empty_is_not_null(db: Database, dump: Dump, sync: Sync) -> None:
+    records = [agent(n, contact={"name": name, "phone": name, "mobile": None}) for n, name in enumerate(NAMES)]
+    dump.write("day1", "agent_details", records)
+    sync("day1", "2026-01-05")
+    assert [row["name"] for row in db.rows("SELECT name FROM agents ORDER BY agent_id")] == NAMES
+    assert db.one("SELECT count(*) FROM agents WHERE phone IS DISTINCT FROM name OR mobile IS NOT NULL") == 0
+    assert db.one("SELECT count(*) FROM agent_pipeline_errors") == 0
+
+
+def test_escapes_of_a_pair_are_a_character_and_no_lone_surrogate(db: Database, dump: Dump, sync: Sync) -> None:
+    raw = b'[{"id": 1, "email": "e", "name": "\\ud83d\\ude00 \\\\ud800", "x": "\\ud800"}]'
+    dump.write("day1", "agent_details", raw)
+    sync("day1", "2026-01-05")
+    assert db.one("SELECT name FROM agents") == "😀 \\ud800"
+
+
+@pytest.mark.parametrize("data", [b"", b" \n", b"[]", b"{}", b'{"results": []}', b"\xef\xbb\xbf[]", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_no_error_but_an_empty_object_is_a_record(
+    data: bytes, db: Database, dump: Dump, sync: Sync
+) -> None:
+    dump.write("day1", "agent_details", data)
+    dump.write("day1", "agent_details", [GOOD])
+    sync("day1", "2026-01-05")
+    assert db.one("SELECT count(*) FROM agent_pipeline_errors") == int(data == b"{}")
+
+
+def test_depth_in_what_no_contract_reads_does_no_harm_and_in_quarantine_neither(
+    db: Database, dump: Dump, sync: Sync
+) -> None:
+    dump.write("day1", "agent_details", b'{"id": 1, "email": "e", "name": "n", "x": ' + DEEP + b"}")
+    dump.write("day1", "agent_details", b'{"id": 2, "x": ' + DEEP + b"}")
+    sync("day1", "2026-01-05")
+    assert db.status() == {1: "active"}
+    assert db.one("SELECT jsonb_typeof(raw_record) FROM agent_pipeline_errors") in {"string", "object"}
+
+
+@pytest.mark.parametrize("kind", ["directory", "dangling link", "loop of links", "pipe", "no permission"])
+def test_what_is_no_file_to_read(kind: str, db: Database, dump: Dump, sync: Sync) -> None:
+    folder = dump.write("day1", "agent_details", [GOOD]).parent
+    odd = folder / "odd.json"
+    match kind:
+        case "directory":
+            odd.mkdir()
+        case "dangling link":
+            odd.symlink_to(folder / "nowhere")
+        case "loop of links":
+            odd.symlink_to(odd)
+        case "pipe":
+            os.mkfifo(odd)
+        case _:
+            odd.write_bytes(b"[]")
+            odd.chmod(0)
+    sync("day1", "2026-01-05")
+    assert db.status() == {1: "active"}
+    found = [row["error_message"] for row in db.rows("SELECT error_message FROM agent_pipeline_errors")]
+    is_harmless = kind == "directory" or (kind == "no permission" and os.geteuid() == 0)  # root may read all
+    assert len(found) == (0 if is_harmless else 1), found
+
+
+@pytest.mark.parametrize("name", ["a'b.json", 'a"b.json', "a%b.json", "a*[?].json", "a\nb.json", "é.JSON", "a;b--.json"])
+@pytest.mark.parametrize("size", [0, 300])
+def test_odd_file_names(name: str, size: int, db: Database, dump: Dump, sync: Sync) -> None:
+    dump.write("day1", "agent_details", [GOOD, {"id": "x"}, *(agent(n, signature="x" * 1000) for n in range(2, size))], name)
+    sync("day1", "2026-01-05")
+    assert db.status()[1] == "active"
+    assert db.one("SELECT source_file FROM agent_pipeline_errors") == f"agent_details/{name}".replace("\n", "\\n")
+
+
+def test_other_files_are_passed_over(db: Database, dump: Dump, sync: Sync) -> None:
+    for name in (".DS_Store", "notes.txt", "a.json.bak", "json"):
+        dump.write("day1", "agent_details", b"\x00\x01", name)
+    dump.write("day1", "agent_details", [GOOD])
+    sync("day1", "2026-01-05")
+    assert db.one("SELECT count(*) FROM agent_pipeline_errors") == 0
+
+
+@pytest.mark.parametrize("pack", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("ending", [".json", ".ndjson", ".jsonl"])
+@pytest.mark.parametrize("many", [3, 400])
+def test_every_shape_and_compression_gives_the_same(
+    pack: str, ending: str, many: int, db: Database, dump: Dump, sync: Sync
+) -> None:
+    records = [agent(n, signature=f"{n} " + os.urandom(400).hex()) for n in range(many)]
+    lines = [json.dumps(record) for record in records]
+    data = (f"[{', '.join(lines)}]" if ending == ".json" else "\n".join(lines)).encode()
+    packed = {"": lambda d: d, ".gz": gzip.compress, ".zst": zstandard.compress}[pack](data)
+    dump.write("day1", "agent_details", packed, f"a{ending}{pack}")
+    sync("day1", "2026-01-05")
+    assert db.one("SELECT count(*) FROM agent_details WHERE signature LIKE agent_id || ' %%'") == many
+
+
+CORPUS = [data for data, _, name in WHOLE_FILES.values() if name == "a.json"] + [
+    f"[{json.dumps(GOOD)}, {json.dumps(record)}]".encode() for record, _, _ in RECORDS.values()
+]
+
+
+@pytest.mark.parametrize("number", range(len(CORPUS)))
+@pytest.mark.parametrize("large", [False, True])
+def test_the_fast_reader_says_what_the_exact_one_says(number: int, large: bool, tmp_path: Path) -> None:
+    data = CORPUS[number]
+    if large and data.startswith(b"["):
+        data = b"[" + b",".join(json.dumps(agent(n, signature="x" * 1000)).encode() for n in range(300)) + b"," + data[1:]
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "a.json").write_bytes(data)
+    folder = list_folder(tmp_path, "agents", "agents")
+    (file,) = folder.files
+    try:
+        exact = list(read_exactly(file, "agents"))
+    except Unreadable as error:
+        exact = [bad_file(file, str(error))]
+    select = "SELECT source_file, record_index, record, raw, fault, CASE WHEN record IS NULL AND fault IS NULL THEN 'UNREAD' END AS error_type FROM records"
+    with DuckDB("400MB", threads=1) as engine:
+        is_complete = engine.read(folder, select, "found")
+        fast = [Record(*row) for row in engine.fetch("SELECT record_index, record, raw, fault FROM found ORDER BY 1")]
+    assert [(r.index, r.fault, r.raw, as_json(r.record)) for r in fast] == [
+        (r.index, r.fault, r.raw, as_json(r.record)) for r in exact
+    ]
+    assert is_complete == all(r.fault is None for r in exact)
+
+
+def as_json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def test_the_quarantine_takes_anything(url: str) -> None:
+    hostile = ['{"a": "\\u0000"}', '{"a": "\\ud800"}', "{", '{"a": 1e999999}', "[" * 20000, "", '{"a": 1, "a": 2}', "null"]
+    with psycopg.connect(url) as connection:
+        for text in hostile:
+            row = connection.execute("SELECT rollcall_to_jsonb(%s)", [text]).fetchone()
+            assert row is not None
+            assert row[0] == text or text == "null"
