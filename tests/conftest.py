@@ -84,7 +84,7 @@ class Database:
         self.connection = psycopg.connect(url, autocommit=True, options="-c TimeZone=UTC", row_factory=dict_row)
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
-        return self.connection.execute(query, parameters or None).fetchall()  # type: ignore[arg-type]  # test code
+        return self.connection.execute(query, parameters or None).fetchall()
 
     def one(self, query: str, *parameters: Any) -> Any:
         (row,) = self.rows(query, *parameters)
@@ -97,7 +97,8 @@ class Database:
     def versions(self) -> dict[str, list[Any]]:
         """Each row's place and version in every table that a re-run must leave alone."""
         return {
-            table: self.rows(f"SELECT ctid::TEXT, xmin::TEXT FROM {table} ORDER BY ctid") for table in self.final_tables()
+            table: self.rows(f"SELECT ctid::TEXT, xmin::TEXT FROM {table} ORDER BY ctid")
+            for table in self.final_tables()
         }
 
     def final_tables(self) -> list[str]:

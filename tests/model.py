@@ -93,7 +93,7 @@ def as_timestamp(value: Any) -> Any:
 
 
 CONTACT = ("email", "name", "job_title", "language", "mobile", "phone", "time_zone")
-ROSTER = {name: as_text for name in (*CONTACT, "agent_operational_status")} | {
+ROSTER = dict.fromkeys((*CONTACT, "agent_operational_status"), as_text) | {
     "available": as_boolean,
     "deactivated": as_boolean,
     "focus_mode": as_boolean,
@@ -182,7 +182,7 @@ def _values(path: Path, resource: str) -> Iterator[tuple[int, Any]]:
         document = parse(text)
         if isinstance(document, dict):
             lists = [document[key] for key in ("results", resource) if isinstance(document.get(key), list)]
-            yield from enumerate(sum(lists, []) if lists else [document])
+            yield from enumerate([r for some in lists for r in some] if lists else [document])
         elif isinstance(document, list):
             yield from enumerate(document)
         else:
@@ -199,7 +199,9 @@ def check(file: str, index: int, value: Any, *, details: bool) -> Checked:
     values: Row = {}
     for name, as_type in (ROSTER | DETAILS if details else ROSTER).items():
         if name == "is_active":
-            found = inside.get("active", value.get("active")) if inside.get("active") is not None else value.get("active")
+            found = (
+                inside.get("active", value.get("active")) if inside.get("active") is not None else value.get("active")
+            )
         elif name in IN_CONTACT:
             found = inside.get(name) if inside.get(name) is not None else value.get(name)
         else:
@@ -228,7 +230,7 @@ class State:
     newest: date | None = None
 
 
-def sync(state: State, dump: Path, day: str, on: date) -> None:
+def sync(state: State, dump: Path, day: str, on: date) -> None:  # noqa: C901 - the rules, one after the other
     """Do to the state what a sync of the day must do."""
     folder = dump / f"sync-{day}"
     master, roster = read_folder(folder, "agent_details", "agents"), read_folder(folder, "agents", "agents")
@@ -306,7 +308,10 @@ def _children(state: State, agent_id: int, record: Checked, *, write: bool) -> l
             bad.append(fault)
             continue
         channel = as_text(element.get("channel"))
-        row = {"is_available": as_boolean(element.get("available")), "available_since": as_timestamp(element.get("available_since"))}
+        row = {
+            "is_available": as_boolean(element.get("available")),
+            "available_since": as_timestamp(element.get("available_since")),
+        }
         channel = None if "channel" in element.twice else channel
         if channel in {None, BAD} or element.twice or BAD in row.values():
             bad.append(fault)

@@ -22,8 +22,12 @@ from tests.conftest import Database, agent
 SEED = agent(1)
 
 ids = st.sampled_from([1, 2, 3, 4, 5, 6])
-texts = st.sampled_from(["", "a", "\\N", "\\.", "a\n\\.\nb", "tab\there", "cr\r\n", 'quo"te, comma', "é😀", "{x", "[", "null"])
-odd = st.sampled_from([None, True, 5, 1.5, "x", "\x00", "\ud800", [], {}, {"a": 1}, "2026-01-01T00:00:00Z", "", "true", "12"])
+texts = st.sampled_from(
+    ["", "a", "\\N", "\\.", "a\n\\.\nb", "tab\there", "cr\r\n", 'quo"te, comma', "é😀", "{x", "[", "null"]
+)
+odd: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 5, 1.5, "x", "\x00", "\ud800", [], {}, {"a": 1}, "2026-01-01T00:00:00Z", "", "true", "12"]
+)
 moments = st.sampled_from(
     ["2026-01-01T00:00:00Z", "2026-01-02T05:30:00+05:30", "2026-01-02T00:00:00.123Z", "2026-01-03 00:00:00", None]
 )
@@ -58,7 +62,10 @@ def records(draw: st.DrawFn, *, details: bool) -> Any:
     record: dict[str, Any] = {"id": draw(mostly(st.one_of(ids, ids.map(str)), 15))}
     person = {"email": draw(mostly(texts, 20)), "name": draw(mostly(texts, 20)), "phone": draw(st.none() | texts)}
     record |= draw(st.sampled_from([{"contact": person}, person, {"contact": None, **person}]))
-    record |= {"updated_at": draw(mostly(moments, 20)), "deactivated": draw(st.sampled_from([None, False, False, True]))}
+    record |= {
+        "updated_at": draw(mostly(moments, 20)),
+        "deactivated": draw(st.sampled_from([None, False, False, True])),
+    }
     if details:
         record |= {"group_ids": draw(groups), "availability": draw(channels), "signature": draw(st.none() | texts)}
         record["contact" if draw(st.booleans()) else "extra"] = record.get("contact")
@@ -122,14 +129,16 @@ def tables(db: Database) -> dict[str, Any]:
         },
         "membership": {tuple(row.values()) for row in db.rows("SELECT agent_id, group_id FROM agent_group_membership")},
         "history": {
-            (row["agent_id"], row["sync_date"]): row["is_active"] for row in db.rows("SELECT * FROM agent_status_history")
+            (row["agent_id"], row["sync_date"]): row["is_active"]
+            for row in db.rows("SELECT * FROM agent_status_history")
         },
         "errors": {
             day: sorted(
                 (
                     tuple(row.values())
                     for row in db.rows(
-                        "SELECT source_file, record_index, error_type, agent_id FROM agent_pipeline_errors WHERE sync_day = %s",
+                        """SELECT source_file, record_index, error_type, agent_id FROM agent_pipeline_errors
+                        WHERE sync_day = %s""",
                         day,
                     )
                 ),
@@ -161,7 +170,9 @@ def expected(state: model.State) -> dict[str, Any]:
     ),
     order=[(0, 2), (1, 3), (2, 4), (0, 1), (2, 4)],
 )
-def test_any_days_in_any_order_leave_what_the_model_says(db: Database, content: tuple[Any, ...], order: list[Any]) -> None:
+def test_any_days_in_any_order_leave_what_the_model_says(
+    db: Database, content: tuple[Any, ...], order: list[Any]
+) -> None:
     for table in [*db.final_tables(), "agent_pipeline_errors"]:
         if table not in {"schema_migrations", "sync_watermarks"}:
             db.connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(table)))

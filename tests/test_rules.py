@@ -4,12 +4,21 @@ from datetime import date
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from rollcall.errors import BusyError, RollcallError
-from rollcall.sync import Outcome, Refused
+from rollcall.postgres import database
+from rollcall.postgres.guard import Limits
+from rollcall.settings import Settings
+from rollcall.sync import Outcome, Refused, Request
+from rollcall.sync import sync as run
 from tests.conftest import Database, Dump, Sync, agent
 
-ONE_ELEMENT_BAD = [{"channel": "chat", "available": True}, {"channel": None}, {"channel": "ticket", "available": "maybe"}]
+ONE_ELEMENT_BAD = [
+    {"channel": "chat", "available": True},
+    {"channel": None},
+    {"channel": "ticket", "available": "maybe"},
+]
 
 
 def changes(outcome: Outcome) -> dict[str, int]:
@@ -65,9 +74,7 @@ class TestMissing:
         sync("day2", "2026-01-07")
         assert db.one("SELECT updated_at FROM agents WHERE agent_id = 2") == stamped
 
-    def test_missing_that_comes_back_is_active_with_its_new_values(
-        self, db: Database, dump: Dump, sync: Sync
-    ) -> None:
+    def test_missing_that_comes_back_is_active_with_its_new_values(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2)])
         dump.write("day2", "agent_details", [agent(1)])
         dump.write("day3", "agent_details", [agent(1), agent(2, contact={"name": "Back"})])
@@ -175,7 +182,12 @@ class TestIncompleteInput:
     ) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2), agent(3)])
         sync("day1", "2026-01-05")
-        dump.write("day2", "agent_details", b'{"id":1,"email":"e","name":"n"}\n{bad\n\n{"id":2,"email":"e","name":"n"}', "a.jsonl")
+        dump.write(
+            "day2",
+            "agent_details",
+            b'{"id":1,"email":"e","name":"n"}\n{bad\n\n{"id":2,"email":"e","name":"n"}',
+            "a.jsonl",
+        )
         sync("day2", "2026-01-06")
         assert db.status() == {1: "active", 2: "active", 3: "active"}
         assert db.rows("SELECT record_index, error_type FROM agent_pipeline_errors") == [
@@ -281,14 +293,16 @@ class TestConservation:
         outcome = sync("day1", "2026-01-05")
         (source,) = [s for s in outcome.sources if s.source == "agent_details"]
         assert (source.records_read, source.duplicates, source.rejected) == (6, 1, 3)
-        counts = db.rows("SELECT records_read, duplicates, rejected, staged FROM sync_run_tables WHERE table_name = 'agent_details'")
+        counts = db.rows(
+            "SELECT records_read, duplicates, rejected, staged FROM sync_run_tables WHERE table_name = 'agent_details'"
+        )
         assert counts == [{"records_read": 6, "duplicates": 1, "rejected": 3, "staged": 2}]
 
     def test_conservation_broken_fails_the_run(
         self, db: Database, dump: Dump, sync: Sync, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2)])
-        monkeypatch.setattr("rollcall.sync.newest", lambda contract, relation, *also: f"SELECT * FROM {relation} LIMIT 1")
+        monkeypatch.setattr("rollcall.sync.newest", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1")
         with pytest.raises(RollcallError, match="2 read is not 1 valid"):
             sync("day1", "2026-01-05")
         assert db.one("SELECT count(*) FROM agents") == 0
@@ -298,7 +312,7 @@ class TestAllOrNothing:
     def test_all_or_nothing_where_publishing_fails_midway(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1), agent("x")])
         db.connection.execute("ALTER TABLE agent_pipeline_errors ADD CHECK (error_message = 'never')")
-        with pytest.raises(RollcallError, match="never|check constraint"):
+        with pytest.raises(RollcallError, match="check constraint"):
             sync("day1", "2026-01-05")
         assert db.one("SELECT count(*) FROM agents") == 0
         assert db.one("SELECT count(*) FROM agent_status_history") == 0
@@ -310,19 +324,14 @@ class TestAllOrNothing:
 
 class TestOneAtATime:
     def test_one_at_a_time_no_wait_stops_with_a_message(self, db: Database, dump: Dump, url: str) -> None:
-        from pydantic import SecretStr
-
-        from rollcall.postgres import database
-        from rollcall.postgres.guard import Limits
-        from rollcall.settings import Settings
-        from rollcall.sync import Request
-        from rollcall.sync import sync as run
-
         dump.write("day1", "agent_details", [agent(1)])
         settings = Settings(database_url=SecretStr(url))
-        with database.connect(url) as other, database.locked(other, wait=True, waiting=lambda: None):
-            with pytest.raises(BusyError, match="Another run"):
-                run(Request(dump.path, "day1"), settings, Limits(), lambda step: None, wait=False)
+        with (
+            database.connect(url) as other,
+            database.locked(other, wait=True, waiting=lambda: None),
+            pytest.raises(BusyError, match="Another run"),
+        ):
+            run(Request(dump.path, "day1"), settings, Limits(), lambda step: None, wait=False)
         run(Request(dump.path, "day1"), settings, Limits(), lambda step: None, wait=False)
         assert db.status() == {1: "active"}
 
@@ -377,9 +386,7 @@ class TestBoundedDamage:
         assert db.one("SELECT count(*) FROM agent_group_membership") == 50
 
     @pytest.mark.parametrize(("limit", "passes"), [("1", True), ("0", False), ("50%", True), ("49.9%", False)])
-    def test_bounded_damage_max_rejected(
-        self, limit: str, passes: bool, db: Database, dump: Dump, sync: Sync
-    ) -> None:
+    def test_bounded_damage_max_rejected(self, limit: str, passes: bool, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1), {"id": 2}])
         if passes:
             sync("day1", "2026-01-05", max_rejected=limit)

@@ -49,9 +49,7 @@ SyncDate = Annotated[
         help="The date that the day stands for; by default the day itself where it is a date, else today (UTC).",
     ),
 ]
-Only = Annotated[
-    str, typer.Option("--only", metavar="PIPELINES", help="Only these pipelines, with commas between.")
-]
+Only = Annotated[str, typer.Option("--only", metavar="PIPELINES", help="Only these pipelines, with commas between.")]
 Engine = Annotated[EngineName, typer.Option("--engine", help="What runs the transformations.")]
 DatabaseUrl = Annotated[
     str | None,
@@ -64,17 +62,13 @@ DatabaseUrl = Annotated[
 Plan = Annotated[bool, typer.Option("--plan", help="Print what would change, and change nothing.")]
 AllowMassChange = Annotated[
     bool,
-    typer.Option(
-        "--allow-mass-change", help="Publish even if a large part of the agents would be deactivated."
-    ),
+    typer.Option("--allow-mass-change", help="Publish even if a large part of the agents would be deactivated."),
 ]
 MaxRejected = Annotated[
     str | None,
     typer.Option("--max-rejected", metavar="N or N%", help="Refuse if more records than this are rejected."),
 ]
-NoWait = Annotated[
-    bool, typer.Option("--no-wait", help="Stop if another run is at work, instead of waiting for it.")
-]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Stop if another run is at work, instead of waiting for it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -147,9 +141,7 @@ def publish(
     limits = Limits(allow_mass_change, max_rejected)
     with report.progress() as tell:
         outcome = _or_refused(
-            lambda: publish_day(
-                _names(only), _settings(database_url), limits, tell, plan=plan, wait=not no_wait
-            )
+            lambda: publish_day(_names(only), _settings(database_url), limits, tell, plan=plan, wait=not no_wait)
         )
     _tell(outcome, as_json)
 
@@ -159,9 +151,7 @@ def sql_(pipeline: Annotated[str, typer.Argument(help="The pipeline, such as age
     """Print a pipeline's publish SQL, to read or to pipe into psql."""
     found = [p for p in PIPELINES if p.name == pipeline]
     if not found:
-        raise UsageError(
-            f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}."
-        )
+        raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
     report.tell(by_hand(found[0].publication))
 
 
@@ -209,7 +199,7 @@ def shell(database_url: DatabaseUrl = None) -> None:
     target = database.url_of(settings)
     psql = database.psql(settings)
     sys.stdout.flush()
-    os.execv(psql, [psql, target])  # noqa: S606 - psql takes the terminal over
+    os.execv(psql, [psql, target])
 
 
 @db.command()
@@ -239,9 +229,7 @@ def _settings(database_url: str | None) -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        wrong = ", ".join(
-            f"ROLLCALL_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
-        )
+        wrong = ", ".join(f"ROLLCALL_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         raise UsageError(
             f"A setting cannot be used: {wrong}.", "Correct the environment variable, or unset it."
         ) from None
@@ -288,7 +276,7 @@ def main() -> NoReturn:
         report.tell_failure(
             RollcallError(
                 f"Unexpected {type(error).__name__}: {error}".splitlines()[0],
-                "Nothing was published. This is a fault of rollcall: run again with --debug, and report what it prints.",
+                "Nothing was published. This is a fault of rollcall: run again with --debug, and report it.",
             )
         )
         code = 1

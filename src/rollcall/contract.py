@@ -75,9 +75,7 @@ class Contract:
     @property
     def objects(self) -> tuple[str, ...]:
         """The nested objects that paths lead into, outermost first, such as `contact`."""
-        parents = (
-            p.split(".")[:depth] for f in self.fields for p in f.paths for depth in range(1, p.count(".") + 1)
-        )
+        parents = (p.split(".")[:depth] for f in self.fields for p in f.paths for depth in range(1, p.count(".") + 1))
         return tuple(dict.fromkeys(".".join(p) for p in parents))
 
     @property

@@ -47,7 +47,8 @@ def check_elements(parent: Contract, contract: Contract, relation: str) -> str:
     name = contract.name
     return _check(
         contract,
-        rows=f"""SELECT {parent.key}, {PLACE}, position - 1 AS position, CAST(coalesce(element, 'null') AS VARCHAR) AS value
+        rows=f"""SELECT {parent.key}, {PLACE}, position - 1 AS position,
+        CAST(coalesce(element, 'null') AS VARCHAR) AS value
     FROM (
         SELECT {parent.key}, {PLACE}, unnest(list) AS element, generate_subscripts(list, 1) AS position
         FROM (SELECT *, json_transform({name}, '["JSON"]') AS list FROM {relation} WHERE {name} IS NOT NULL)
@@ -60,37 +61,34 @@ def check_elements(parent: Contract, contract: Contract, relation: str) -> str:
     )
 
 
-def newest(contract: Contract, relation: str, *also: str) -> str:
+def repeated(contract: Contract, relation: str, *also: str) -> str:
+    """Select the keys under which `relation` has several valid rows; `also` are columns that belong to the key."""
+    key = ", ".join((*also, contract.key))
+    return f"SELECT {key} FROM {relation} WHERE error_type IS NULL GROUP BY {key} HAVING count(*) > 1"
+
+
+def newest(contract: Contract, relation: str, repeats: str, *also: str) -> str:
     """Select the valid rows of `relation`, one a key: the newest, then the last by file and position.
 
-    `also` names columns that identify a row together with the contract's key.
+    `repeats` is the relation of `repeated`: only rows with these keys are sorted, because a window over all of the
+    wide rows costs several times as much.
     """
     key = ", ".join((*also, contract.key))
     age = f"{contract.newest} DESC NULLS LAST, " if contract.newest else ""
     last = "source_file DESC, record_index DESC" + (", position DESC" if also else "")
-    # Only rows whose key occurs twice are sorted: a window over all of the wide rows costs several times as much.
-    return f"""WITH valid AS (
-    SELECT * FROM {relation} WHERE error_type IS NULL
-), repeated AS (
-    SELECT {key} FROM valid GROUP BY {key} HAVING count(*) > 1
-)
-SELECT valid.* FROM valid ANTI JOIN repeated USING ({key})
+    return f"""SELECT one.* FROM {relation} AS one ANTI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
 UNION ALL
-SELECT valid.* FROM valid SEMI JOIN repeated USING ({key})
+SELECT one.* FROM {relation} AS one SEMI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
 QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {age}{last}) = 1"""
 
 
-def _check(
-    contract: Contract, *, rows: str, place: str, says: str, message: str, raw: str, label: str
-) -> str:
+def _check(contract: Contract, *, rows: str, place: str, says: str, message: str, raw: str, label: str) -> str:
     """Write the steps that records and elements share: parse, take the texts, type them, tell the faults."""
     fields = contract.fields
     lists = [item.name for item in contract.lists]
     objects = [] if contract.is_scalar else ["", *contract.objects]
     parsed = "NULL" if contract.is_scalar else f"json_transform(value, '{json.dumps(_structure(contract))}')"
-    keys = (
-        "NULL" if contract.is_scalar else f"json_keys(value, {['$', *(f'$.{o}' for o in contract.objects)]})"
-    )
+    keys = "NULL" if contract.is_scalar else f"json_keys(value, {['$', *(f'$.{o}' for o in contract.objects)]})"
     texts = [f"{_text(f)} AS {f.name}__text" for f in fields] + [f"p.{name} AS {name}" for name in lists]
     wrong = [
         *map(_is_wrong, fields),
@@ -103,8 +101,8 @@ def _check(
         *(_tell_object(contract, o, label) for o in objects),
     ]
     is_expected = "true" if contract.is_scalar else "starts_with(ltrim(value, ' \t\r\n'), '{')"
-    # Which readers agree on the value of a key that stands twice? So no record may have one. Telling keys apart is dear,
-    # and most records have the very keys of the first ones: only others are looked at.
+    # Readers differ in which value of a key that stands twice they take, so no record may have one. Telling keys apart
+    # is dear, and most records have the very keys of the first ones: only the others are looked at.
     return f"""WITH located AS NOT MATERIALIZED (
     {rows}
 ), usual AS (
@@ -195,13 +193,12 @@ def _is_wrong(field: Field) -> str:
 def _tell(field: Field, label: str) -> str:
     text, subject = f"{field.name}__text", _subject(field.paths[0], label)
     missing = (
-        f"WHEN {text} IS NULL THEN {subject} || ': missing, expected {field.type.called}'"
-        if field.required
-        else ""
+        f"WHEN {text} IS NULL THEN {subject} || ': missing, expected {field.type.called}'" if field.required else ""
     )
+    found = f"{subject} || ': found ' || {_shown(text)} || ', expected {field.type.called}'"
     return f"""CASE WHEN {field.name} IS NOT NULL THEN NULL {missing}
             WHEN contains({text}, chr(0)) THEN {subject} || ': holds a character that PostgreSQL cannot store'
-            WHEN {text} IS NOT NULL THEN {subject} || ': found ' || {_shown(text)} || ', expected {field.type.called}' END"""
+            WHEN {text} IS NOT NULL THEN {found} END"""
 
 
 def _list_is_wrong(name: str) -> str:
@@ -214,9 +211,7 @@ def _tell_list(name: str) -> str:
 
 def _tell_object(contract: Contract, path: str, label: str) -> str:
     keys = _keys(path)
-    twice = (
-        f"list_filter(list_distinct({keys}), lambda k: len(list_filter({keys}, lambda other: other = k)) > 1)"
-    )
+    twice = f"list_filter(list_distinct({keys}), lambda k: len(list_filter({keys}, lambda other: other = k)) > 1)"
     said = f"""CASE WHEN {_has_key_twice(path)}
             THEN {_subject(path, label)} || ': has a key more than once: ' || array_to_string({twice}, ', ') END"""
     if not path:

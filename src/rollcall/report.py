@@ -17,20 +17,21 @@ from rollcall.postgres.staging import StagedSource
 from rollcall.status import Row
 from rollcall.sync import Outcome
 
-_out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-_err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+_WIDE = 1000  # columns of output that goes into a file or a pipe: nothing is to be folded there
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+_err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDE)
 
-_COUNTS = (
-    "records_read",
-    "duplicates",
-    "rejected",
-    "staged",
-    "inserted",
-    "updated",
-    "unchanged",
-    "deactivated",
-    "removed",
-)
+_COUNTS = {
+    "records_read": "read",
+    "duplicates": "twice",
+    "rejected": "rejected",
+    "staged": "staged",
+    "inserted": "new",
+    "updated": "changed",
+    "unchanged": "same",
+    "deactivated": "gone",
+    "removed": "removed",
+}
 
 
 @contextmanager
@@ -45,17 +46,12 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 def tell_json(value: Any) -> None:
     """One JSON document on stdout."""
-    _out.print(
-        json.dumps(plain(value), indent=2, ensure_ascii=False, default=str), markup=False, soft_wrap=True
-    )
+    _out.print(json.dumps(plain(value), indent=2, ensure_ascii=False, default=str), markup=False, soft_wrap=True)
 
 
 def plain(value: Any) -> Any:
-    return (
-        dataclasses.asdict(value)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type)
-        else value
-    )
+    """A value that JSON can take."""
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
 def tell_failure(error: RollcallError) -> None:
@@ -76,16 +72,12 @@ def tell_outcome(outcome: Outcome) -> None:
     else:
         _out.print(f"[bold]{escape(title)}[/], run {run.run_id}")
     columns = [c for c in _COUNTS if any(getattr(t, c) for t in published.tables)]
-    table = _table("table", *columns)
+    table = _table("table", *(_COUNTS[c] for c in columns))
     for counts in published.tables:
         table.add_row(counts.table, *(f"{getattr(counts, c):,}" for c in columns))
     _out.print(table)
     for change in published.changes:
-        more = (
-            f" and {change.count - len(change.examples):,} more"
-            if change.count > len(change.examples)
-            else ""
-        )
+        more = f" and {change.count - len(change.examples):,} more" if change.count > len(change.examples) else ""
         _out.print(f"{change.change} {change.count:,}: {escape(', '.join(change.examples))}{more}")
     _tell_quarantine(outcome)
     for note in outcome.notes:
@@ -103,9 +95,7 @@ def _tell_quarantine(outcome: Outcome) -> None:
     for error in outcome.errors:
         _out.print(f"  {escape(_place(error.source_file, error.record_index))} {escape(error.error_message)}")
     if total > len(outcome.errors):
-        _out.print(
-            f"  and {total - len(outcome.errors):,} more: rollcall errors --day {escape(outcome.run.sync_day)}"
-        )
+        _out.print(f"  and {total - len(outcome.errors):,} more: rollcall errors --day {escape(outcome.run.sync_day)}")
 
 
 def _place(file: str, index: int | None) -> str:
@@ -114,7 +104,7 @@ def _place(file: str, index: int | None) -> str:
 
 def tell_staged(sources: tuple[StagedSource, ...]) -> None:
     """What `stage` read."""
-    table = _table("source", "records_read", "duplicates", "rejected")
+    table = _table("source", "read", "twice", "rejected")
     for s in sources:
         table.add_row(s.source, f"{s.records_read:,}", f"{s.duplicates:,}", f"{s.rejected:,}")
     _out.print(table)
@@ -166,8 +156,9 @@ def tell(text: str) -> None:
 def _table(first: str, *rest: str, numbers: int | None = None) -> Table:
     """A table whose last `numbers` columns, by default all but the first, are numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first)
+    table.add_column(first, no_wrap=True)
     begin = 0 if numbers is None else len(rest) - numbers
     for position, name in enumerate(rest):
-        table.add_column(name.replace("_", " "), justify="right" if position >= begin else "left")
+        is_number = position >= begin
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=name != "message")
     return table

@@ -15,7 +15,7 @@ class Settings(BaseSettings):
     """Any PostgreSQL from 14 on; without it the embedded server is used."""
     home: Path = Path(".rollcall")
     """Where the embedded server keeps its data."""
-    memory_limit: str = "400MB"
+    memory_limit: str = "600MB"
     """What the embedded engine may take before it spills to disk."""
     threads: int | None = None
     """Threads of the embedded engine; all cores by default."""

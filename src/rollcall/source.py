@@ -29,8 +29,10 @@ _NAME: Final = re.compile(r"\.(json|ndjson|jsonl)(\.gz|\.zst)?$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a folder: `name` is its path inside the day's folder, `size` its bytes on disk (-1: no regular
-    file)."""
+    """One file of a folder: `name` is its path inside the day's folder, `size` its bytes on disk.
+
+    A size of -1 means that it is no regular file.
+    """
 
     path: str
     name: str
@@ -60,10 +62,10 @@ class Folder:
 class Record(NamedTuple):
     """One record as read: its 0-based place, its JSON, the text as it came where that had to be mended, or a fault.
 
-    A fault without an index is the whole file's.
+    A fault without a position is the whole file's.
     """
 
-    index: int | None
+    position: int | None
     record: str | None
     raw: str | None = None
     fault: str | None = None
@@ -80,16 +82,12 @@ def find_day(dump: Path, label: str) -> Path:
         UsageError: there is no such dump or day; the message names the days that there are.
     """
     if not dump.is_dir():
-        raise UsageError(
-            f"There is no dump folder {dump}.", "Give the folder that holds sync-<day>/ folders."
-        )
+        raise UsageError(f"There is no dump folder {dump}.", "Give the folder that holds sync-<day>/ folders.")
     if label and label not in {".", ".."} and "/" not in label and os.sep not in label:
         for candidate in (dump / f"sync-{label}", dump / label):
             if candidate.is_dir():
                 return candidate
-    days = sorted(
-        e.name.removeprefix("sync-") for e in dump.iterdir() if e.is_dir() and not e.name.startswith(".")
-    )
+    days = sorted(e.name.removeprefix("sync-") for e in dump.iterdir() if e.is_dir() and not e.name.startswith("."))
     near = difflib.get_close_matches(label, days, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
     shown = ", ".join(days[:10]) + (f" and {len(days) - 10} more" if len(days) > 10 else "")
@@ -247,7 +245,7 @@ def _read_lines(file: SourceFile) -> Iterator[Record]:
 
 
 def _mended(index: int, text: str) -> Record:
-    """A record, with `\\u0000` in place of each lone surrogate: neither can be stored, and parsers refuse the latter."""
+    r"""A record, with `\u0000` in place of each lone surrogate: neither can be stored, and parsers refuse this one."""
     if _SURROGATE.search(text):
         mended = _ESCAPE.sub(lambda m: "\\u0000" if m["lone"] else m[0], text)
         if mended != text:

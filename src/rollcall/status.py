@@ -1,4 +1,4 @@
-"""What the database says now: who is active, which runs there were, what lies in quarantine. Plain data, no printing."""
+"""What the database says now: who is active, which runs there were, what lies in quarantine. Plain data."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,23 +32,19 @@ def _reading(settings: Settings) -> Iterator[Connection]:
 def status(settings: Settings) -> Row:
     """Counts of what matters, how far each pipeline is, the last runs, and the quarantine by day and kind."""
     with _reading(settings) as connection:
-        facts = {
-            label: _fetch(connection, select)[0]["count"] for p in PIPELINES for label, select in p.facts
-        }
+        facts = {label: _fetch(connection, select)[0]["count"] for p in PIPELINES for label, select in p.facts}
         return {
             "facts": facts,
-            "pipelines": _fetch(
-                connection, "SELECT pipeline, sync_date FROM sync_watermarks ORDER BY pipeline"
-            ),
+            "pipelines": _fetch(connection, "SELECT pipeline, sync_date FROM sync_watermarks ORDER BY pipeline"),
             "runs": _fetch(connection, _RUNS, [5]),
             "quarantine": [
                 {"pipeline": p.name, **row}
                 for p in PIPELINES
                 for row in _fetch(
                     connection,
-                    sql.SQL(
-                        "SELECT sync_day, error_type, count(*) FROM {} GROUP BY 1, 2 ORDER BY 1, 2"
-                    ).format(sql.Identifier(p.errors)),
+                    sql.SQL("SELECT sync_day, error_type, count(*) FROM {} GROUP BY 1, 2 ORDER BY 1, 2").format(
+                        sql.Identifier(p.errors)
+                    ),
                 )
             ],
         }
@@ -70,9 +66,7 @@ def errors(settings: Settings, day: str | None, pipeline: str | None, limit: int
     """The quarantine, newest day first, in the order of the files."""
     chosen = [p for p in PIPELINES if pipeline in {None, p.name}]
     if not chosen:
-        raise UsageError(
-            f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}."
-        )
+        raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
     with _reading(settings) as connection:
         return [
             {"pipeline": p.name, **row}
@@ -88,8 +82,6 @@ def errors(settings: Settings, day: str | None, pipeline: str | None, limit: int
         ]
 
 
-def _fetch(
-    connection: Connection, query: str | sql.Composed, parameters: list[Any] | None = None
-) -> list[Row]:
+def _fetch(connection: Connection, query: str | sql.Composed, parameters: list[Any] | None = None) -> list[Row]:
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, parameters).fetchall()  # type: ignore[arg-type]  # constants of this package
+        return cursor.execute(query, parameters).fetchall()

@@ -10,9 +10,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
+from rollcall.contract import Contract
 from rollcall.engines import Engine, open_engine
 from rollcall.errors import InputError, RefusedError, RollcallError, UsageError
-from rollcall.flatten import check_elements, check_records, newest
+from rollcall.flatten import check_elements, check_records, newest, repeated
 from rollcall.pipelines import PIPELINES, Pipeline
 from rollcall.pipelines.pipeline import Source
 from rollcall.postgres import database, ledger, staging
@@ -65,7 +66,7 @@ class Outcome:
     notes: tuple[str, ...]
 
 
-class Refused(RefusedError):
+class Refused(RefusedError):  # noqa: N818 - a verdict, with the outcome that it is about
     """A refusal that carries what the run would have done."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -148,11 +149,13 @@ def _chosen(only: Iterable[str]) -> list[Pipeline]:
 def _database(settings: Settings, tell: Tell, *, wait: bool) -> Iterator[tuple[Connection, str]]:
     tell("connecting to PostgreSQL")
     url = database.url_of(settings)
-    with database.connect(url) as connection:
-        with database.locked(connection, wait=wait, waiting=lambda: tell("waiting for another run to end")):
-            if database.migrate(connection, url):
-                tell("database migrated")
-            yield connection, url
+    with (
+        database.connect(url) as connection,
+        database.locked(connection, wait=wait, waiting=lambda: tell("waiting for another run to end")),
+    ):
+        if database.migrate(connection, url):
+            tell("database migrated")
+        yield connection, url
 
 
 @contextmanager
@@ -162,11 +165,7 @@ def _failures_recorded(connection: Connection, run: ledger.Run, *, plan: bool) -
         yield
     except BaseException as error:
         status: ledger.Status = "refused" if isinstance(error, RefusedError) else "failed"
-        message = (
-            error.what
-            if isinstance(error, RollcallError)
-            else f"{type(error).__name__}: {error}".rstrip(": ")
-        )
+        message = error.what if isinstance(error, RollcallError) else f"{type(error).__name__}: {error}".rstrip(": ")
         if not plan and not connection.broken and not connection.closed:
             ledger.record(connection, run, status, message, [])
         raise
@@ -212,27 +211,26 @@ def _load(engine: Engine, table: str, select: str) -> Load:
     return Load(table, engine.columns(select), engine.copy_text(select))
 
 
-def _read(
-    engine: Engine, pipeline: Pipeline, folders: dict[str, Folder], tell: Tell
-) -> Iterator[StagedSource]:
+def _read(engine: Engine, pipeline: Pipeline, folders: dict[str, Folder], tell: Tell) -> Iterator[StagedSource]:
     """Read, check and deduplicate the folders of a pipeline, and the lists in their records."""
     for source in pipeline.sources:
         folder, contract = folders[source.folder], source.contract
-        tell(
-            f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)"
-        )
+        tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
         complete = engine.read(folder, check_records(contract), source.checked)
-        engine.create(source.valid, newest(contract, source.checked))
+        _deduplicate(engine, contract, source.checked, source.valid)
         counts = _counts(engine, source.checked, source.valid, contract.key)
         yield StagedSource(pipeline.name, source.folder, True, folder.found, complete, *counts)
         for item in contract.lists:
             checked, valid = source.list_checked(item.name), source.list_valid(item.name)
             engine.create(checked, check_elements(contract, item, source.valid), keep=True)
-            engine.create(valid, newest(item, checked, contract.key))
+            _deduplicate(engine, item, checked, valid, contract.key)
             counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
-            yield StagedSource(
-                pipeline.name, f"{source.folder}.{item.name}", False, folder.found, True, *counts
-            )
+            yield StagedSource(pipeline.name, f"{source.folder}.{item.name}", False, folder.found, True, *counts)
+
+
+def _deduplicate(engine: Engine, contract: Contract, checked: str, valid: str, *also: str) -> None:
+    engine.create(f"{checked}_repeated", repeated(contract, checked, *also), keep=True)
+    engine.create(valid, newest(contract, checked, f"{checked}_repeated", *also))
 
 
 def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, int, int]:
@@ -242,7 +240,8 @@ def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, in
         RollcallError: they and the valid ones do not add up, which would be a fault of rollcall.
     """
     ((read, rejected, keys),) = engine.fetch(
-        f"SELECT count(*), count(error_type), count(DISTINCT CASE WHEN error_type IS NULL THEN {key} END) FROM {checked}"
+        f"""SELECT count(*), count(error_type), count(DISTINCT CASE WHEN error_type IS NULL THEN {key} END)
+        FROM {checked}"""
     )
     ((kept,),) = engine.fetch(f"SELECT count(*) FROM {valid}")
     duplicates = read - rejected - keys

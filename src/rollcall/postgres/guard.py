@@ -34,9 +34,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         number = (self.max_rejected or "0").removesuffix("%")
-        if not number.replace(".", "", 1).isdigit() or (
-            "." in number and not (self.max_rejected or "").endswith("%")
-        ):
+        if not number.replace(".", "", 1).isdigit() or ("." in number and not (self.max_rejected or "").endswith("%")):
             raise UsageError(
                 f"--max-rejected {self.max_rejected!r} is no limit.",
                 "Give a number, or a percentage like 5%.",
@@ -48,7 +46,8 @@ def judge_loss(guard: Guard, known: int, lost: int, sources: Iterable[StagedSour
     found: list[str] = []
     if lost > MOST_ROWS and lost * 100 > known * MOST_PERCENT:
         found.append(
-            f"{lost} of {known} {guard.what} would go ({100 * lost / known:.0f} %); the limit is {MOST_PERCENT} % and {MOST_ROWS}"
+            f"{lost} of {known} {guard.what} would go ({100 * lost / known:.0f} %);"
+            f" the limit is {MOST_PERCENT} % or {MOST_ROWS}, whichever is more"
         )
     if known:
         found += [
@@ -69,6 +68,4 @@ def judge_rejected(limits: Limits, sources: Iterable[StagedSource]) -> list[str]
     most = read * number / 100 if limits.max_rejected.endswith("%") else number
     if rejected <= most:
         return []
-    return [
-        f"{rejected} of {read} records were rejected; the limit is {limits.max_rejected} (--max-rejected)"
-    ]
+    return [f"{rejected} of {read} records were rejected; the limit is {limits.max_rejected} (--max-rejected)"]

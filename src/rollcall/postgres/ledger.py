@@ -50,9 +50,7 @@ def begin(connection: Connection, sync_day: str, sync_date: date, source: str, e
     return Run(run_id, sync_day, sync_date, source, engine, started_at)
 
 
-def record(
-    connection: Connection, run: Run, status: Status, message: str | None, tables: list[TableCounts]
-) -> None:
+def record(connection: Connection, run: Run, status: Status, message: str | None, tables: list[TableCounts]) -> None:
     """Write a run down, in the transaction at hand."""
     with explained():
         connection.execute(

@@ -23,13 +23,17 @@ _EXAMPLES: Final = 10
 class Publication:
     """How one pipeline is published.
 
-    `feeds` maps each final table, the pipeline's own first, to the sources of its records; `changes` is a SELECT, to be run afterwards, of a change's name and whom it befell; `guards` hold back a mass change.
+    `feeds` maps each final table, the pipeline's own first, to the sources of its records. `changes` is the staging
+    table in which the file leaves what it did, a row per `key` and `change`, and `who` a SELECT that names the bearer
+    of a key. `guards` hold back a mass change.
     """
 
     pipeline: str
     file: str
     feeds: Mapping[str, tuple[str, ...]]
     changes: str
+    key: str
+    who: str
     guards: tuple[Guard, ...] = ()
 
     def read(self) -> str:
@@ -100,9 +104,7 @@ def _set(connection: Connection, run: Run) -> None:
     for name, value in given.items():
         connection.execute("SELECT set_config(%s, %s, true)", [f"rollcall.{name}", str(value)])
     # Joins of whole tables: let their hashes stay in memory, and do not compile what runs once.
-    connection.execute(
-        "SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '256MB'; SET LOCAL jit = off"
-    )
+    connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '256MB'; SET LOCAL jit = off")
 
 
 def _run(
@@ -111,7 +113,7 @@ def _run(
     tables = list(publication.feeds)
     before = _written(connection, tables)
     began = time.monotonic()
-    connection.execute(publication.read())  # type: ignore[arg-type]  # a file of the package, not a literal
+    connection.execute(publication.read())
     seconds = time.monotonic() - began
     after = _written(connection, tables)
     changes = _changes(connection, publication)
@@ -152,23 +154,31 @@ def _written(connection: Connection, tables: list[str]) -> dict[str, tuple[int, 
 
 
 def _changes(connection: Connection, publication: Publication) -> list[Change]:
-    rows = connection.execute(
-        sql.SQL(
-            """WITH changed AS MATERIALIZED ({})
-            SELECT change, count(*), ARRAY(
-                SELECT one.who FROM changed AS one WHERE one.change = changed.change ORDER BY one.who LIMIT {}
-            ) FROM changed GROUP BY change ORDER BY change"""
-        ).format(sql.SQL(publication.changes), _EXAMPLES)  # type: ignore[arg-type]  # a constant of the pipeline
+    table, key = sql.Identifier(publication.changes), sql.Identifier(publication.key)
+    counted = connection.execute(
+        sql.SQL("SELECT change, count(*) FROM {} GROUP BY change ORDER BY change").format(table)
     ).fetchall()
-    return [Change(publication.pipeline, change, count, tuple(who)) for change, count, who in rows]
+    first = sql.SQL("SELECT {} FROM {} WHERE change = %s ORDER BY 1 LIMIT %s").format(key, table)
+    return [
+        Change(
+            publication.pipeline,
+            change,
+            count,
+            tuple(
+                str(connection.execute(publication.who, [key]).fetchone()[0])  # type: ignore[index]  # a key of the table
+                for (key,) in connection.execute(first, [change, _EXAMPLES]).fetchall()
+            ),
+        )
+        for change, count in counted
+    ]
 
 
 def _number(connection: Connection, select: str) -> int:
-    row = connection.execute(select).fetchone()  # type: ignore[arg-type]  # a constant of the pipeline
+    row = connection.execute(select).fetchone()
     assert row is not None
     return int(row[0])
 
 
 def _held_back(changes: Iterable[Change]) -> str | None:
     held = sum(c.count for c in changes if c.change == "held back")
-    return f"{held} active agents were not deactivated because a file could not be read" if held else None
+    return f"{held} active agent{'s' * (held > 1)} not deactivated because a file could not be read" if held else None

@@ -1,6 +1,6 @@
 """Staging: rewritten by every run, filled by COPY, all tables of a pipeline side by side."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -68,9 +68,7 @@ def _load(url: str, one: Load) -> int:
     columns = sql.SQL(", ").join(map(sql.Identifier, one.columns))
     with explained(), connect(url) as connection, connection.transaction():
         connection.execute(sql.SQL("TRUNCATE {}").format(table))
-        copied = _copy(
-            connection, sql.SQL("COPY {} ({}) FROM STDIN WITH (FREEZE)").format(table, columns), one.rows
-        )
+        copied = _copy(connection, sql.SQL("COPY {} ({}) FROM STDIN WITH (FREEZE)").format(table, columns), one.rows)
         connection.execute(sql.SQL("ANALYZE {}").format(table))
     return copied
 
@@ -83,7 +81,7 @@ def _copy(connection: Connection, statement: sql.Composed, rows: Iterable[bytes]
     return cursor.rowcount
 
 
-def load_errors(connection: Connection, columns: list[str], rows: Iterator[bytes]) -> None:
+def load_errors(connection: Connection, columns: list[str], rows: Iterable[bytes]) -> None:
     """Add a pipeline's quarantine rows to stg_pipeline_errors."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     with explained():
@@ -116,9 +114,7 @@ def finish(connection: Connection, sync: StagedSync, sources: Iterable[StagedSou
 def staged(connection: Connection) -> tuple[list[StagedSync], list[StagedSource]]:
     """What staging holds, of all pipelines."""
     with explained():
-        syncs = connection.execute(
-            "SELECT pipeline, sync_day, sync_date, source, engine FROM stg_syncs"
-        ).fetchall()
+        syncs = connection.execute("SELECT pipeline, sync_day, sync_date, source, engine FROM stg_syncs").fetchall()
         sources = connection.execute("SELECT * FROM stg_sync_sources ORDER BY pipeline, source").fetchall()
     return [StagedSync(*row) for row in syncs], [StagedSource(*row) for row in sources]
 
@@ -128,9 +124,7 @@ def count(connection: Connection, tables: Iterable[str]) -> dict[str, int]:
     counted: dict[str, int] = {}
     with explained():
         for table in tables:
-            row = connection.execute(
-                sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
-            ).fetchone()
+            row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
             counted[table] = row[0] if row else 0
     return counted
 

