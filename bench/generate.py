@@ -26,10 +26,11 @@ def chance(*what: object) -> float:
 class Dump:
     """What a dump is made of: how many agents, and which shares of them change, come and go, or are bad, a day."""
 
-    def __init__(
-        self, agents: int, seed: int = 7, change: float = 0.05, churn: float = 0.03, dirt: float = 0.002
-    ) -> None:
-        self.agents, self.seed, self.change, self.churn, self.dirt = agents, seed, change, churn, dirt
+    agents: int
+    seed: int = 7
+    change: float = 0.05
+    churn: float = 0.03
+    dirt: float = 0.002
 
     def master(self, day: int) -> Iterator[tuple[int, str]]:
         """The master list of a day: the id and the JSON of each agent; some stand twice."""

