@@ -68,6 +68,7 @@ MaxRejected = Annotated[
     str | None,
     typer.Option("--max-rejected", metavar="N or N%", help="Refuse if more records than this are rejected."),
 ]
+Reread = Annotated[bool, typer.Option("--reread", help="Read all files, also those that are staged as they are.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Stop if another run is at work, instead of waiting for it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -90,6 +91,7 @@ def sync(
     plan: Plan = False,
     allow_mass_change: AllowMassChange = False,
     max_rejected: MaxRejected = None,
+    reread: Reread = False,
     no_wait: NoWait = False,
     as_json: Json = False,
 ) -> None:
@@ -99,7 +101,7 @@ def sync(
         outcome = _or_refused(
             lambda: sync_day(
                 _request(data, day, sync_date, only, engine),
-                _settings(database_url), limits, tell, plan=plan, wait=not no_wait,
+                _settings(database_url), limits, tell, plan=plan, wait=not no_wait, reread=reread,
             )
         )  # fmt: skip
     _tell(outcome, as_json)

@@ -7,12 +7,14 @@ memory and slow (tens of MB a second); an engine may read faster what raises no 
 import codecs
 import difflib
 import gzip
+import hashlib
 import json
 import os
 import re
 import stat
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, NamedTuple
@@ -22,6 +24,7 @@ import zstandard
 from rollcall.errors import InputError, UsageError
 
 MAX_RECORD: Final = 64 * 1024 * 1024  # characters of one record
+SETTLED_AFTER: Final = 2_000_000_000  # nanoseconds after which a file's times tell its state
 KEPT_OF_A_BAD_FILE: Final = 64 * 1024  # bytes of an unreadable file that go into quarantine
 _CHUNK: Final = 1024 * 1024
 _NAME: Final = re.compile(r"\.(json|ndjson|jsonl)(\.gz|\.zst)?$", re.IGNORECASE)
@@ -37,6 +40,8 @@ class SourceFile:
     path: str
     name: str
     size: int
+    stamp: tuple[int, ...] = ()
+    """What a change of the file cannot leave as it was: inode, time of modification, time of change."""
 
     @property
     def is_lines(self) -> bool:
@@ -124,15 +129,30 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
 
 
 def _source_file(folder: str, entry: os.DirEntry[str]) -> SourceFile:
-    try:
-        status = entry.stat()
-        size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-    except OSError:  # a dangling link: reading it will say so
-        size = -1
     name = f"{folder}/{entry.name}"
     if not name.isprintable():  # a name that is not UTF-8, or that would break a line
         name = os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
-    return SourceFile(entry.path, name, size)
+    try:
+        status = entry.stat()
+    except OSError:  # a dangling link: reading it will say so
+        return SourceFile(entry.path, name, -1)
+    size = status.st_size if stat.S_ISREG(status.st_mode) else -1
+    return SourceFile(entry.path, name, size, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
+
+
+def fingerprint(folders: Iterable[Folder], what_else: str) -> str | None:
+    """A text that differs if any file of the folders, or what else matters, has changed; None while that is too fresh.
+
+    As in git's index, a file that changed a moment ago may change once more without its time showing it.
+    """
+    digest = hashlib.sha256(what_else.encode())
+    for folder in folders:
+        digest.update(f"{folder.name} {folder.found} {len(folder.files)}\n".encode())
+        for file in folder.files:
+            if not file.stamp or time.time_ns() - max(file.stamp[1:]) < SETTLED_AFTER:
+                return None
+            digest.update(f"{file.name} {file.size} {file.stamp}\n".encode())
+    return digest.hexdigest()
 
 
 def open_bytes(file: SourceFile) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from rollcall.postgres.guard import Limits
 from rollcall.postgres.publish import Published, publish
 from rollcall.postgres.staging import Load, StagedError, StagedSource, StagedSync
 from rollcall.settings import Settings
-from rollcall.source import Folder, find_day, list_folder
+from rollcall.source import Folder, find_day, fingerprint, list_folder
 
 Tell = Callable[[str], None]
 _ERRORS_TOLD: Final = 20
@@ -55,6 +56,15 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Staged:
+    """What is in staging: what was read, the rows of each table, and the pipelines whose files were not read again."""
+
+    sources: list[StagedSource]
+    rows: dict[str, int]
+    reused: list[str]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a run did, for a person or a program to read; of the quarantine the first rows."""
 
@@ -78,9 +88,18 @@ class Refused(RefusedError):  # noqa: N818 - a verdict, with the outcome that it
 
 
 def sync(
-    request: Request, settings: Settings, limits: Limits, tell: Tell, *, plan: bool = False, wait: bool = True
+    request: Request,
+    settings: Settings,
+    limits: Limits,
+    tell: Tell,
+    *,
+    plan: bool = False,
+    wait: bool = True,
+    reread: bool = False,
 ) -> Outcome:
     """Stage a day and publish it in one transaction.
+
+    Files that staging already holds as they are now are not read again, unless `reread` says so.
 
     Raises:
         Refused: a guard held it back.
@@ -90,8 +109,8 @@ def sync(
     with _database(settings, tell, wait=wait) as (connection, url):
         run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
         with _failures_recorded(connection, run, plan=plan):
-            sources, rows = _stage(connection, url, pipelines, day, run, settings, tell)
-            return _publish(connection, pipelines, run, sources, rows, limits, tell, plan=plan)
+            staged = _stage(connection, url, pipelines, day, run, settings, tell, reread=reread)
+            return _publish(connection, pipelines, run, staged, limits, tell, plan=plan)
 
 
 def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True) -> tuple[StagedSource, ...]:
@@ -99,8 +118,7 @@ def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True
     pipelines, day = _chosen(request.only), find_day(request.dump, request.day)
     with _database(settings, tell, wait=wait) as (connection, url):
         run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
-        sources, _ = _stage(connection, url, pipelines, day, run, settings, tell)
-        return tuple(sources)
+        return tuple(_stage(connection, url, pipelines, day, run, settings, tell, reread=True).sources)
 
 
 def publish_staged(
@@ -131,10 +149,9 @@ def publish_staged(
             )
         run = ledger.begin(connection, *days.pop())
         with _failures_recorded(connection, run, plan=plan):
-            tables = [s.table for p in pipelines for s in p.staging]
-            rows = staging.count(connection, tables)
-            mine_sources = [s for s in sources if s.pipeline in mine]
-            return _publish(connection, pipelines, run, mine_sources, rows, limits, tell, plan=plan)
+            rows = {s.table: staging.count(connection, s.table) for p in pipelines for s in p.staging}
+            staged = Staged([s for s in sources if s.pipeline in mine], rows, [])
+            return _publish(connection, pipelines, run, staged, limits, tell, plan=plan)
 
 
 def _chosen(only: Iterable[str]) -> list[Pipeline]:
@@ -179,7 +196,9 @@ def _stage(
     run: ledger.Run,
     settings: Settings,
     tell: Tell,
-) -> tuple[list[StagedSource], dict[str, int]]:
+    *,
+    reread: bool,
+) -> Staged:
     folders = {s.folder: list_folder(day, s.folder, s.resource) for p in pipelines for s in p.sources}
     present = [p for p in pipelines if any(folders[s.folder].found for s in p.sources)]
     if not present:
@@ -187,24 +206,54 @@ def _stage(
             f"{day} has none of the folders {', '.join(f'{name}/' for name in folders)}.",
             "Check the dump: did its download end?",
         )
-    staging.begin(connection, [p.name for p in pipelines])
-    sources: list[StagedSource] = []
-    rows: dict[str, int] = {}
+    syncs = {p.name: _describe_sync(p, folders, run) for p in present}
+    staged = Staged([], {}, [])
+    if not reread:
+        staged = _reuse(connection, present, syncs)
+    rest = [p for p in pipelines if p.name not in staged.reused]
+    staging.begin(connection, [p.name for p in rest])
+    unread = [p for p in present if p in rest]
+    if not unread:
+        return staged
     with open_engine(run.engine, settings) as engine:
-        for pipeline in present:
+        for pipeline in unread:
             read = list(_read(engine, pipeline, folders, tell))
-            _describe(engine, run, read)
+            _describe_run(engine, run, read)
             tell(f"staging {pipeline.name}")
-            rows |= staging.load(url, [_load(engine, s.table, s.select) for s in pipeline.staging])
-            errors = _load(engine, "stg_pipeline_errors", _errors(pipeline))
-            staging.load_errors(connection, errors.columns, errors.rows)
-            staging.finish(
-                connection,
-                StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine),
-                read,
-            )
-            sources += read
-    return sources, rows
+            loaded = staging.load(url, [_load(engine, s.table, s.select) for s in pipeline.staging])
+            loaded.append(staging.load_errors(connection, _load(engine, "stg_pipeline_errors", _errors(pipeline))))
+            staging.finish(connection, syncs[pipeline.name], read, loaded)
+            staged.sources.extend(read)
+            staged.rows.update({t.table: t.rows for t in loaded})
+    return staged
+
+
+def _describe_sync(pipeline: Pipeline, folders: dict[str, Folder], run: ledger.Run) -> StagedSync:
+    """What staging will hold of a pipeline, and the fingerprint of all that it is made of."""
+    mine = [folders[s.folder] for s in pipeline.sources]
+    sql = [s.select for s in pipeline.staging] + [check_records(s.contract) for s in pipeline.sources]
+    made_by = "\n".join([version("rollcall"), run.engine, run.sync_day, run.source, *sql])
+    return StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine, fingerprint(mine, made_by))
+
+
+def _reuse(connection: Connection, pipelines: list[Pipeline], syncs: dict[str, StagedSync]) -> Staged:
+    """Take over what staging already holds of the very same files, if nobody has touched it since."""
+    reused = Staged([], {}, [])
+    known, sources = staging.staged(connection)
+    fingerprints = {s.pipeline: s.fingerprint for s in known}
+    for pipeline in pipelines:
+        wanted = syncs[pipeline.name]
+        loaded = staging.tables(connection, pipeline.name)
+        if (
+            wanted.fingerprint is not None
+            and fingerprints.get(pipeline.name) == wanted.fingerprint
+            and staging.is_untouched(connection, pipeline.name, loaded)
+        ):
+            staging.finish(connection, wanted, [], [])
+            reused.sources.extend(s for s in sources if s.pipeline == pipeline.name)
+            reused.rows.update({t.table: t.rows for t in loaded})
+            reused.reused.append(pipeline.name)
+    return reused
 
 
 def _load(engine: Engine, table: str, select: str) -> Load:
@@ -253,7 +302,7 @@ def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, in
     return read, duplicates, rejected
 
 
-def _describe(engine: Engine, run: ledger.Run, read: list[StagedSource]) -> None:
+def _describe_run(engine: Engine, run: ledger.Run, read: list[StagedSource]) -> None:
     """Tell the pipelines' SELECTs what they may need to know of the run."""
     day = run.sync_day.replace("'", "''")
     engine.create("sync", f"SELECT '{day}' AS sync_day, '{run.source}' AS source")
@@ -280,26 +329,29 @@ def _publish(
     connection: Connection,
     pipelines: list[Pipeline],
     run: ledger.Run,
-    sources: list[StagedSource],
-    rows: dict[str, int],
+    staged: Staged,
     limits: Limits,
     tell: Tell,
     *,
     plan: bool,
 ) -> Outcome:
     tell("publishing")
-    read = {s.pipeline for s in sources}
+    read = {s.pipeline for s in staged.sources}
     publications = [p.publication for p in pipelines if p.name in read]
-    published = publish(connection, publications, run, sources, rows, limits, plan=plan)
+    published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
     errors = staging.errors(connection, read, _ERRORS_TOLD)
-    outcome = Outcome(run, plan, tuple(sources), published, tuple(errors), tuple(_notes(pipelines, sources)))
+    notes = _notes(pipelines, staged)
+    outcome = Outcome(run, plan, tuple(staged.sources), published, tuple(errors), tuple(notes))
     if published.refusals and not plan:
         raise Refused(outcome)
     return outcome
 
 
-def _notes(pipelines: list[Pipeline], sources: list[StagedSource]) -> Iterator[str]:
+def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
     """What a reader of the result must know about the input."""
+    sources = staged.sources
+    for name in staged.reused:
+        yield f"{name}: the files are those that staging holds already, and were not read again (--reread reads them)"
     for pipeline in pipelines:
         if pipeline.name not in {s.pipeline for s in sources}:
             yield f"{pipeline.name} skipped: the day has none of {', '.join(f'{s.folder}/' for s in pipeline.sources)}"

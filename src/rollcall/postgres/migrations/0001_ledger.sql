@@ -65,7 +65,8 @@ CREATE UNLOGGED TABLE stg_syncs (
     sync_date DATE NOT NULL,
     source TEXT NOT NULL,
     engine TEXT NOT NULL,
-    staged_at TIMESTAMPTZ NOT NULL DEFAULT now()
+    staged_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    fingerprint TEXT
 );
 COMMENT ON TABLE stg_syncs IS 'What the staging tables hold: one row per pipeline, written when all of it is staged.';
 COMMENT ON COLUMN stg_syncs.pipeline IS 'Pipeline.';
@@ -74,6 +75,20 @@ COMMENT ON COLUMN stg_syncs.sync_date IS 'Calendar date the sync stands for.';
 COMMENT ON COLUMN stg_syncs.source IS 'api for a sync day, tran for tran/.';
 COMMENT ON COLUMN stg_syncs.engine IS 'Engine that made the rows.';
 COMMENT ON COLUMN stg_syncs.staged_at IS 'When they were staged.';
+COMMENT ON COLUMN stg_syncs.fingerprint IS 'State of the files that they were made of; while it is the same, they are not read again.';
+
+CREATE UNLOGGED TABLE stg_sync_tables (
+    pipeline TEXT NOT NULL,
+    table_name TEXT NOT NULL,
+    rows BIGINT NOT NULL,
+    loaded_by TEXT NOT NULL,
+    PRIMARY KEY (pipeline, table_name)
+);
+COMMENT ON TABLE stg_sync_tables IS 'What was loaded into each staging table: whoever touches a row since makes it be loaded anew.';
+COMMENT ON COLUMN stg_sync_tables.pipeline IS 'Pipeline.';
+COMMENT ON COLUMN stg_sync_tables.table_name IS 'Staging table.';
+COMMENT ON COLUMN stg_sync_tables.rows IS 'Rows loaded.';
+COMMENT ON COLUMN stg_sync_tables.loaded_by IS 'Transaction that loaded them: the xmin of every row.';
 
 CREATE UNLOGGED TABLE stg_sync_sources (
     pipeline TEXT NOT NULL,
@@ -226,4 +241,4 @@ DROP FUNCTION rollcall_attach_keys;
 DROP FUNCTION rollcall_detach_keys;
 DROP FUNCTION rollcall_to_jsonb;
 DROP VIEW sync_context;
-DROP TABLE stg_pipeline_errors, stg_sync_sources, stg_syncs, sync_watermarks, sync_run_tables, sync_runs;
+DROP TABLE stg_pipeline_errors, stg_sync_tables, stg_sync_sources, stg_syncs, sync_watermarks, sync_run_tables, sync_runs;
