@@ -34,16 +34,18 @@ def test_the_same_files_are_not_read_again_and_give_the_same(file: Path, db: Dat
     assert db.one("SELECT count(*) FROM agent_status_history") == 2
 
 
+def with_old_times(file: Path) -> None:
+    times = file.stat()
+    file.write_text(file.read_text().replace("Agent 1", "Agent 9"))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 CHANGES: dict[str, Callable[[Path, Database], object]] = {
     "content": lambda file, db: file.write_text(file.read_text().replace("Agent 1", "Agent 9")),
-    "content, with the old times": lambda file, db: (
-        times := file.stat(),
-        file.write_text(file.read_text().replace("Agent 1", "Agent 9")),
-        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns)),
-    ),
+    "content, with the old times": lambda file, db: with_old_times(file),
     "a new file": lambda file, db: file.with_name("x.json").write_text("[]"),
     "a file gone": lambda file, db: file.unlink(),
-    "a folder gone": lambda file, db: (file.unlink(), file.parent.rmdir(), (file.parents[1] / "agents").mkdir()),
+    "a folder gone": lambda file, db: file.parent.rename(file.parents[1] / "agents"),
     "staging edited": lambda file, db: db.connection.execute("UPDATE stg_agents SET name = 'edited'"),
     "staging emptied": lambda file, db: db.connection.execute("DELETE FROM stg_agent_group_membership"),
     "staging added to": lambda file, db: db.connection.execute("INSERT INTO stg_agent_details VALUES (9)"),

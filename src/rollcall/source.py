@@ -30,28 +30,20 @@ _CHUNK: Final = 1024 * 1024
 _NAME: Final = re.compile(r"\.(json|ndjson|jsonl)(\.gz|\.zst)?$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a folder: `name` is its path inside the day's folder, `size` its bytes on disk.
+class SourceFile(NamedTuple):
+    """One file of a folder.
 
-    A size of -1 means that it is no regular file.
+    `name` is its path inside the day's folder; `size` its bytes on disk, -1 where it is no regular file; `is_lines`
+    whether it holds one record a line; `compression` is `.gz`, `.zst` or nothing; `stamp` is what no change of the file
+    leaves as it was: inode, time of modification, time of change.
     """
 
     path: str
     name: str
     size: int
+    is_lines: bool = False
+    compression: str = ""
     stamp: tuple[int, ...] = ()
-    """What a change of the file cannot leave as it was: inode, time of modification, time of change."""
-
-    @property
-    def is_lines(self) -> bool:
-        """Whether it holds one record a line."""
-        return not self.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".json")
-
-    @property
-    def compression(self) -> str:
-        """`gz`, `zst`, or nothing."""
-        return self.name.rpartition(".")[2].lower() if self.name.lower().endswith((".gz", ".zst")) else ""
 
 
 @dataclass(frozen=True)
@@ -108,9 +100,14 @@ def list_folder(day: Path, name: str, resource: str) -> Folder:
     Raises:
         InputError: the folder is there and may not be listed.
     """
+    files: list[SourceFile] = []
     try:
         with os.scandir(day / name) as entries:
-            files = [_source_file(name, e) for e in entries if _NAME.search(e.name) and not _is_dir(e)]
+            files.extend(
+                _source_file(name, entry, match)
+                for entry in entries
+                if (match := _NAME.search(entry.name)) and not _is_dir(entry)
+            )
     except (FileNotFoundError, NotADirectoryError):
         return Folder(name, resource, found=False)
     except OSError as error:
@@ -128,16 +125,18 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _source_file(folder: str, entry: os.DirEntry[str]) -> SourceFile:
+def _source_file(folder: str, entry: os.DirEntry[str], match: re.Match[str]) -> SourceFile:
     name = f"{folder}/{entry.name}"
     if not name.isprintable():  # a name that is not UTF-8, or that would break a line
         name = os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
+    is_lines, compression = match[1].lower() != "json", (match[2] or "").lower()
     try:
         status = entry.stat()
     except OSError:  # a dangling link: reading it will say so
-        return SourceFile(entry.path, name, -1)
+        return SourceFile(entry.path, name, -1, is_lines, compression)
     size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-    return SourceFile(entry.path, name, size, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
+    stamp = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+    return SourceFile(entry.path, name, size, is_lines, compression, stamp)
 
 
 def fingerprint(folders: Iterable[Folder], what_else: str) -> str | None:

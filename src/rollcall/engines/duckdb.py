@@ -125,10 +125,13 @@ class DuckDB:
                 [literal],
             )
 
-        large = [f for f in folder.files if _is_large(f)]
-        doubtful = set(self._read_large(folder.name, large, table, insert))
+        large: list[SourceFile] = []
+        small: list[SourceFile] = []
+        for file in folder.files:
+            (large if _is_large(file) else small).append(file)
+        doubtful = self._read_large(folder.name, large, table, insert)
         spool = _Spool(self._temp / f"{table}.small")
-        doubtful.update(_spool_small((f for f in folder.files if f not in set(large)), folder.resource, spool))
+        doubtful += _spool_small(small, folder.resource, spool)
         spool.empty_into(insert, _FROM_SPOOL)
 
         unread = self.fetch(f"SELECT DISTINCT source_file FROM {table} WHERE error_type = '{UNREAD}'")
@@ -302,13 +305,22 @@ def _is_large(file: SourceFile) -> bool:
 def _spool_small(files: Iterable[SourceFile], resource: str, spool: _Spool) -> list[SourceFile]:
     """Spool the text of files that fit in memory; return those that raise doubts already."""
     doubtful: list[SourceFile] = []
+    lists = (b'"results"', b'"%b"' % resource.encode())
     for file in files:
         try:
             text = _whole(file)
-            rows = _lines(text) if file.is_lines else [(b"", _document(text, resource))]
+            rows: Iterable[tuple[bytes, bytes]]
+            if file.is_lines:
+                rows = _lines(text)
+            elif text.startswith(b"{") and (lists[0] in text or lists[1] in text):
+                rows = [(b"", _list_of_envelope(text, lists))]
+            elif not text or text.startswith((b"{", b"[")):
+                rows = [(b"", text)]
+            else:
+                raise ValueError
             for index, row in rows:
                 if row:
-                    spool.add(_COLUMN.join((file.name.encode(), index, row)))
+                    spool.add(b"%b\x1f%b\x1f%b" % (file.name.encode(), index, row))
         except (Unreadable, ValueError, OSError):
             doubtful.append(file)
     return doubtful
@@ -326,11 +338,13 @@ def _whole(file: SourceFile) -> bytes:
             data += chunk
             if len(data) > _SPOOL_UP_TO:
                 raise ValueError
+    elif 0 <= file.size <= _SPOOL_UP_TO:
+        # What is written while we read is read next time: the file as it was listed.
+        descriptor = os.open(file.path, os.O_RDONLY)
+        data = os.read(descriptor, file.size)
+        os.close(descriptor)
     else:
-        if not 0 <= file.size <= _SPOOL_UP_TO:
-            raise ValueError
-        with open(file.path, "rb", buffering=0) as stream:  # noqa: PTH123 - a Path per file costs more than reading it
-            data = stream.read()
+        raise ValueError
     if not data.isascii():
         data.decode()
     if _ROW in data or _COLUMN in data:
@@ -344,21 +358,19 @@ def _lines(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     )
 
 
-def _document(text: bytes, resource: str) -> bytes:
-    """A record or an array; of an envelope, the array in it.
+def _list_of_envelope(text: bytes, lists: tuple[bytes, bytes]) -> bytes:
+    """The array in an envelope; the whole text where there is none.
 
     Raises:
-        ValueError: it is neither, or may be an envelope, and not one of the plain kind.
+        ValueError: it may be an envelope, and not one of the plain kind.
     """
-    if text and text[:1] not in (b"{", b"["):
-        raise ValueError
-    begin = re.search(rb'"(results|%b)"\s*:\s*\[' % re.escape(resource.encode()), text)
-    if not text.startswith(b"{") or not begin:
+    begin = re.search(rb"(%b|%b)\s*:\s*\[" % tuple(map(re.escape, lists)), text)
+    if not begin:
         return text
     end = text.rindex(b"]") + 1
     # The rest of the envelope must be JSON with the list cut out, and the list a member of the envelope itself.
     envelope = json.loads(text[: begin.end() - 1] + b"null" + text[end:], object_pairs_hook=_members)
-    if (begin[1].decode(), None) not in envelope:
+    if (json.loads(begin[1]), None) not in envelope:
         raise ValueError
     return text[begin.end() - 1 : end]
 
