@@ -1,15 +1,16 @@
-# make demo: see it work. make test: everything that must hold. make bench: how fast it is. `make lock` renews the locks.
+# make demo: see it work. make test: everything that must hold. make bench: how fast it is. make docs, make lock:
+# write anew what is generated.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint docs bench lock clean
 
 demo: $(VENV)/.installed
 	@sh bench/demo.sh $(BIN)/rollcall
 
 test: lint
-	$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term $(PYTEST)
+	$(BIN)/pytest -n auto --cov --cov-report=term $(PYTEST)
 
 lint: $(VENV)/.developed
 	$(BIN)/ruff format --check .
@@ -18,8 +19,11 @@ lint: $(VENV)/.developed
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint --disable-progress-bar src/rollcall/postgres
 
+docs: $(VENV)/.developed
+	$(BIN)/pytest -q tests/test_docs.py --update-docs
+
 bench: $(VENV)/.developed
-	$(BIN)/python bench/bench.py --markdown docs/performance.table.md $(BENCH)
+	$(BIN)/python bench/bench.py --markdown bench/out/table.md $(BENCH)
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rollcall needs Python 3.11 or newer; set PYTHON=python3.11")'

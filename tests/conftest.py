@@ -3,8 +3,10 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,12 +27,16 @@ from rollcall.postgres import database, embedded
 from rollcall.postgres.guard import Limits
 from rollcall.settings import Settings
 
+SAMPLE = Path(__file__).parent.parent / "sample_data"
+DAYS = {"day1": "2026-01-05", "day2": "2026-01-06", "day3": "2026-01-07"}
+
 for name in [name for name in os.environ if name.startswith("ROLLCALL_")]:
     del os.environ[name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database-url", help="Run on this server, as a user that may create databases.")
+    parser.addoption("--update-docs", action="store_true", help="Write the generated pages anew.")
 
 
 def _server_home(config: pytest.Config) -> Path:
@@ -179,6 +185,36 @@ def agent(agent_id: Any, **changed: Any) -> dict[str, Any]:
     """A valid master-list record; keyword arguments replace members, a dict for `contact` is merged."""
     contact = {"email": f"a{agent_id}@example.com", "name": f"Agent {agent_id}"} | (changed.pop("contact", None) or {})
     return {"id": agent_id, "contact": contact, "updated_at": "2026-01-01T00:00:00Z"} | changed
+
+
+class Shell:
+    """Runs `python -m rollcall` and shows what came of it, without what differs from run to run."""
+
+    def __init__(self, url: str, tmp_path: Path) -> None:
+        self.url, self.tmp_path = url, tmp_path
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ROLLCALL_DATABASE_URL": url}
+
+    def run(self, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # type: ignore[call-overload, no-any-return]  # options as they come
+            [sys.executable, "-m", "rollcall", *map(str, arguments)],
+            **{"env": self.environment, "capture_output": True, "text": True, "check": False, "cwd": self.tmp_path}
+            | options,
+        )
+
+    def show(self, *arguments: object) -> str:
+        done = self.run(*arguments)
+        text = f"exit {done.returncode}\n--- stdout\n{done.stdout}--- stderr\n{done.stderr}"
+        text = text.replace(str(self.tmp_path), "TMP").replace(self.url, "URL")
+        text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ +\d+\.\d", "WHEN SECONDS", text)
+        text = re.sub(
+            r'"(seconds|started_at|finished_at|ingested_at|created_at)": ("[^"]*"|[\d.]+)', r'"\1": "..."', text
+        )
+        return re.sub(r" +$", "", text, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def shell(url: str, tmp_path: Path) -> Shell:
+    return Shell(url, tmp_path)
 
 
 Sync = Callable[..., sync_module.Outcome]

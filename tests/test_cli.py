@@ -15,40 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 from rollcall.errors import DatabaseError
 from rollcall.postgres import database
 from rollcall.settings import Settings
-from tests.conftest import Database, Dump, agent, another_server
-
-SAMPLE = Path(__file__).parent.parent / "sample_data"
-DAYS = {"day1": "2026-01-05", "day2": "2026-01-06", "day3": "2026-01-07"}
-
-
-class Shell:
-    """Runs `python -m rollcall` and shows what came of it, without what differs from run to run."""
-
-    def __init__(self, url: str, tmp_path: Path) -> None:
-        self.url, self.tmp_path = url, tmp_path
-        self.environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ROLLCALL_DATABASE_URL": url}
-
-    def run(self, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # type: ignore[call-overload, no-any-return]  # options as they come
-            [sys.executable, "-m", "rollcall", *map(str, arguments)],
-            **{"env": self.environment, "capture_output": True, "text": True, "check": False, "cwd": self.tmp_path}
-            | options,
-        )
-
-    def show(self, *arguments: object) -> str:
-        done = self.run(*arguments)
-        text = f"exit {done.returncode}\n--- stdout\n{done.stdout}--- stderr\n{done.stderr}"
-        text = text.replace(str(self.tmp_path), "TMP").replace(self.url, "URL")
-        text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ +\d+\.\d", "WHEN SECONDS", text)
-        text = re.sub(
-            r'"(seconds|started_at|finished_at|ingested_at|created_at)": ("[^"]*"|[\d.]+)', r'"\1": "..."', text
-        )
-        return re.sub(r" +$", "", text, flags=re.MULTILINE)
-
-
-@pytest.fixture
-def shell(url: str, tmp_path: Path) -> Shell:
-    return Shell(url, tmp_path)
+from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, agent, another_server
 
 
 @pytest.fixture

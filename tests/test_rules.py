@@ -25,7 +25,14 @@ def changes(outcome: Outcome) -> dict[str, int]:
     return {change.change: change.count for change in outcome.published.changes}
 
 
+def history(db: Database) -> dict[tuple[int, int], bool]:
+    rows = db.rows("SELECT agent_id, sync_date, is_active FROM agent_status_history")
+    return {(row["agent_id"], row["sync_date"].day): row["is_active"] for row in rows}
+
+
 class TestActive:
+    """Active."""
+
     def test_active_is_on_the_roster_and_not_deactivated(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True), agent(3)])
         dump.write("day1", "agents", [agent(1), agent(2)])
@@ -57,6 +64,8 @@ class TestActive:
 
 
 class TestMissing:
+    """Missing."""
+
     def test_missing_is_deactivated_and_stamped_once_and_keeps_what_hangs_on_it(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:
@@ -85,6 +94,8 @@ class TestMissing:
 
 
 class TestBadRecord:
+    """Bad records."""
+
     def test_bad_record_changes_nothing_and_deactivates_nobody(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1, group_ids=[7], availability=[{"channel": "chat"}])])
         sync("day1", "2026-01-05")
@@ -143,6 +154,8 @@ class TestBadRecord:
 
 
 class TestIncompleteInput:
+    """Incomplete input."""
+
     @pytest.mark.parametrize("broken", [b"[", b'[{"id": 1', b'["\xff"]', b'"text"', b"12"])
     @pytest.mark.parametrize("folder", ["agent_details", "agents"])
     def test_absence_does_not_count_where_a_file_cannot_be_read(
@@ -196,6 +209,8 @@ class TestIncompleteInput:
 
 
 class TestDuplicates:
+    """Duplicates."""
+
     def name_after(self, db: Database, sync: Sync) -> tuple[str, Outcome]:
         outcome = sync("day1", "2026-01-05")
         return db.one("SELECT name FROM agents"), outcome
@@ -222,9 +237,7 @@ class TestDuplicates:
 
 
 class TestHistory:
-    def history(self, db: Database) -> dict[tuple[int, int], bool]:
-        rows = db.rows("SELECT agent_id, sync_date, is_active FROM agent_status_history")
-        return {(row["agent_id"], row["sync_date"].day): row["is_active"] for row in rows}
+    """History."""
 
     def test_history_has_a_row_per_agent_and_date_and_a_rerun_rewrites_its_own_date_only(
         self, db: Database, dump: Dump, sync: Sync
@@ -233,12 +246,16 @@ class TestHistory:
         dump.write("day2", "agent_details", [agent(1)], "a.json")
         sync("day1", "2026-01-05")
         sync("day2", "2026-01-06")
-        assert self.history(db) == {(1, 5): True, (2, 5): True, (1, 6): True, (2, 6): False}
+        assert history(db) == {(1, 5): True, (2, 5): True, (1, 6): True, (2, 6): False}
         dump.write("day2", "agent_details", [agent(1), agent(2), agent(3)], "a.json")
         sync("day2", "2026-01-06")
-        assert self.history(db) == {(1, 5): True, (2, 5): True, (1, 6): True, (2, 6): True, (3, 6): True}
+        assert history(db) == {(1, 5): True, (2, 5): True, (1, 6): True, (2, 6): True, (3, 6): True}
 
-    def test_history_of_a_backfill_is_that_of_its_date_and_current_state_stays(
+
+class TestBackfill:
+    """Backfill."""
+
+    def test_backfill_writes_the_history_of_its_date_and_current_state_stays(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:
         dump.write("day2", "agent_details", [agent(1), agent(2)])
@@ -247,7 +264,7 @@ class TestHistory:
         dump.write("day1", "agent_details", [agent(1, contact={"name": "Old"}), agent(3, group_ids=[7]), {"id": 4}])
         outcome = sync("day1", "2026-01-05")
         assert changes(outcome) == {"added": 1}
-        assert self.history(db) == {(1, 6): True, (2, 6): True, (1, 5): True, (2, 5): False, (3, 5): True}
+        assert history(db) == {(1, 6): True, (2, 6): True, (1, 5): True, (2, 5): False, (3, 5): True}
         assert db.status() == {1: "active", 2: "active", 3: "inactive"}
         assert db.one("SELECT count(*) FROM agents WHERE name = 'Old'") == 0
         assert db.one("SELECT sync_date FROM sync_watermarks WHERE pipeline = 'agents'") == date(2026, 1, 6)
@@ -257,6 +274,8 @@ class TestHistory:
 
 
 class TestRerun:
+    """Again."""
+
     def test_rerun_leaves_every_row_version_and_replaces_the_quarantine(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:
@@ -287,6 +306,8 @@ class TestRerun:
 
 
 class TestConservation:
+    """Conservation."""
+
     def test_conservation_holds_and_is_written_down(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(1), agent(2), {"id": 3}, 5])
         dump.write("day1", "agent_details", b"{")
@@ -309,6 +330,8 @@ class TestConservation:
 
 
 class TestAllOrNothing:
+    """All or nothing."""
+
     def test_all_or_nothing_where_publishing_fails_midway(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1), agent("x")])
         db.connection.execute("ALTER TABLE agent_pipeline_errors ADD CHECK (error_message = 'never')")
@@ -323,6 +346,8 @@ class TestAllOrNothing:
 
 
 class TestOneAtATime:
+    """One at a time."""
+
     def test_one_at_a_time_no_wait_stops_with_a_message(self, db: Database, dump: Dump, url: str) -> None:
         dump.write("day1", "agent_details", [agent(1)])
         settings = Settings(database_url=SecretStr(url))
@@ -337,6 +362,8 @@ class TestOneAtATime:
 
 
 class TestBoundedDamage:
+    """Bounded damage."""
+
     def days(self, dump: Dump, before: int, after: int) -> None:
         for folder in ("agent_details", "agents"):
             dump.write("day1", folder, [agent(n) for n in range(before)])

@@ -199,8 +199,8 @@ def _unzstd(stream: IO[bytes]) -> Iterator[bytes]:
 
 _UNPACK: Final[dict[str, Callable[[IO[bytes]], Iterator[bytes]]]] = {
     "": _plain,
-    "gz": _gunzip,
-    "zst": _unzstd,
+    ".gz": _gunzip,
+    ".zst": _unzstd,
 }
 
 

@@ -182,7 +182,7 @@ EXCEPTION WHEN OTHERS THEN
     RETURN to_jsonb(raw);
 END
 $$;
-COMMENT ON FUNCTION rollcall_to_jsonb IS 'JSON text as JSONB or, where JSONB cannot hold it, as a JSON string; never fails.';
+COMMENT ON FUNCTION rollcall_to_jsonb IS 'JSON text as JSONB or, where that cannot hold it, as a JSON string.';
 
 -- A million rows go into a table without keys in a tenth of the time, and the keys are then made in another tenth. So
 -- a first load takes the keys off the tables that are empty, and puts them back behind it in the same transaction.
@@ -221,7 +221,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION rollcall_detach_keys IS 'Take the keys off those of the tables that are empty, until rollcall_attach_keys().';
+COMMENT ON FUNCTION rollcall_detach_keys IS 'Take the keys off empty tables, until rollcall_attach_keys().';
 
 CREATE FUNCTION rollcall_attach_keys() RETURNS VOID LANGUAGE plpgsql AS $$
 DECLARE
@@ -241,4 +241,5 @@ DROP FUNCTION rollcall_attach_keys;
 DROP FUNCTION rollcall_detach_keys;
 DROP FUNCTION rollcall_to_jsonb;
 DROP VIEW sync_context;
-DROP TABLE stg_pipeline_errors, stg_sync_tables, stg_sync_sources, stg_syncs, sync_watermarks, sync_run_tables, sync_runs;
+DROP TABLE stg_pipeline_errors, stg_sync_tables, stg_sync_sources, stg_syncs, sync_watermarks;
+DROP TABLE sync_run_tables, sync_runs;

@@ -1,0 +1,118 @@
+"""What the pages say is what the program does. `make docs` writes the generated parts anew."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rollcall.pipelines import PIPELINES
+from rollcall.settings import Settings
+from tests.conftest import DAYS, SAMPLE, Database, Shell
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = [
+    "sync",
+    "stage",
+    "publish",
+    "sql",
+    "status",
+    "runs",
+    "errors",
+    "db url",
+    "db shell",
+    "db migrate",
+    "db stop",
+]
+NAMES = ("README.md", "docs/rules.md", "docs/input.md", "docs/performance.md", "sample_data/README.md")
+
+
+def check(page: str, expected: str, request: pytest.FixtureRequest) -> None:
+    path = ROOT / page
+    if request.config.getoption("--update-docs"):
+        path.write_text(expected)
+    assert path.read_text() == expected, f"{page} is not true any more: `make docs` writes it anew"
+
+
+def test_the_data_dictionary_is_that_of_the_database(db: Database, request: pytest.FixtureRequest) -> None:
+    columns = db.rows(
+        """SELECT relname, obj_description(class.oid, 'pg_class') AS about, attname,
+            format_type(atttypid, atttypmod) AS type, attnotnull, col_description(class.oid, attnum) AS says, relkind
+        FROM pg_class AS class
+        JOIN pg_attribute ON attrelid = class.oid AND attnum > 0 AND NOT attisdropped
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v') AND relname <> 'schema_migrations'
+        ORDER BY relname LIKE 'stg_%%' OR relkind = 'v', relname, attnum"""
+    )
+    page = "# The tables\n\nEvery table and column, as the database describes them (`make docs` writes this page).\n"
+    for name in dict.fromkeys(row["relname"] for row in columns):
+        mine = [row for row in columns if row["relname"] == name]
+        assert mine[0]["about"], f"{name} has no comment"
+        page += f"\n## {name}\n\n{mine[0]['about']}\n\n| column | type | |\n|---|---|---|\n"
+        for row in mine:
+            assert row["says"], f"{name}.{row['attname']} has no comment"
+            required = " not null" if row["attnotnull"] else ""
+            page += f"| {row['attname']} | {row['type']}{required} | {row['says']} |\n"
+    check("docs/tables.md", page, request)
+
+
+def test_the_commands_are_those_of_the_program(request: pytest.FixtureRequest, shell: Shell) -> None:
+    shell.environment |= {"TERMINAL_WIDTH": "110", "COLUMNS": "110", "NO_COLOR": "1"}
+    page = "# The commands\n\nWhat `--help` says (`make docs` writes this page).\n"
+    for command in ["", *COMMANDS]:
+        said = shell.run(*command.split(), "--help").stdout
+        text = "\n".join(line.rstrip() for line in said.strip().splitlines())
+        page += f"\n## rollcall {command}".rstrip() + f"\n\n```text\n{text}\n```\n"
+    check("docs/commands.md", page, request)
+
+
+def test_the_readme_shows_what_the_demo_prints(shell: Shell, request: pytest.FixtureRequest) -> None:
+    text = (ROOT / "README.md").read_text()
+    for day, on in DAYS.items():
+        done = shell.run("sync", SAMPLE, "--day", day, "--sync-date", on)
+        assert done.returncode == 0, done.stderr
+        printed = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+        marker = f"<!-- printed by: sync {day} -->"
+        before, found, after = text.partition(f"{marker}\n```text\n")
+        text = before + found + (printed + "\n```" + after.partition("\n```")[2] if found else after)
+    check("README.md", text, request)
+
+
+def test_the_readme_query_runs(db: Database) -> None:
+    for query in re.findall(r"```sql\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        db.rows(query)
+
+
+def test_the_readme_names_every_setting_and_its_default() -> None:
+    text = (ROOT / "README.md").read_text()
+    for name, field in Settings.model_fields.items():
+        (row,) = re.findall(rf"^\| `ROLLCALL_{name.upper()}` .*$", text, re.MULTILINE)
+        if isinstance(field.default, str):
+            assert f"`{field.default}`" in row
+
+
+def test_the_readme_commands_exist(shell: Shell) -> None:
+    text = "".join((ROOT / name).read_text() for name in NAMES)
+    for command in set(re.findall(r"[`/(]rollcall ((?:db )?[a-z]+)(?=[ `\"\n)|])", text)):
+        done = shell.run(*command.split(), "--help")
+        assert done.returncode == 0, command
+
+
+def test_the_input_page_names_every_column_of_the_contracts() -> None:
+    page = (ROOT / "docs" / "input.md").read_text()
+    for source in (s for p in PIPELINES for s in p.sources):
+        for contract in (source.contract, *source.contract.lists):
+            missing = [f.name for f in contract.fields if f"`{f.name}`" not in page and f".{f.name}`" not in page]
+            assert not missing
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("sample_data/*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_rules_page_and_the_tests_name_the_same_rules() -> None:
+    page = set(re.findall(r"^\d+\. \*\*(.+?)\.\*\*", (ROOT / "docs" / "rules.md").read_text(), re.MULTILINE))
+    tests = set(
+        re.findall(r'^class Test\w+:\n    """(.+?)\."""', (ROOT / "tests" / "test_rules.py").read_text(), re.MULTILINE)
+    )
+    assert page == tests
