@@ -36,9 +36,9 @@ $(VENV)/.developed: $(VENV)/.installed requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# Versions and hashes for every platform, and no registry's address. Needs uv.
+# Versions and hashes for every platform, and no registry's address. Needs uv; make lock UPGRADE=--upgrade renews all.
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \
 		--group build pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--constraint requirements.lock --group build --group dev pyproject.toml -o requirements-dev.lock

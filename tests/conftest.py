@@ -69,20 +69,20 @@ def another_server(name: str = "pginstall", auth: str = "trust") -> Iterator[str
     binaries = other_servers()[name]
     password = home / "password"
     password.write_text("right")
-    as_other: list[str] = []
+    as_other: dict[str, Any] = {"cwd": "/"}
     if os.geteuid() == 0:  # PostgreSQL does not run as root; the embedded server made this user
         for path in (home, password):
             shutil.chown(path, "pgserver")
-        as_other = ["runuser", "-u", "pgserver", "--"]
-    control = [*as_other, str(binaries / "pg_ctl"), "-w", "-D", str(home / "data")]
+        as_other |= {"user": "pgserver", "group": "pgserver", "extra_groups": []}
+    control = [str(binaries / "pg_ctl"), "-w", "-D", str(home / "data")]
     options = [f"--auth={auth}", "-U", "postgres", "-E", "UTF8", "--pwfile", str(password), "-D", str(home / "data")]
     try:
-        subprocess.run([*as_other, str(binaries / "initdb"), *options], check=True, capture_output=True, cwd="/")
+        subprocess.run([str(binaries / "initdb"), *options], check=True, capture_output=True, **as_other)
         start = [*control, "-o", f"-h '' -k {home}", "-l", str(home / "log"), "start"]
-        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd="/")
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, **as_other)
         yield f"postgresql://postgres@/postgres?host={home}"
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd="/")
+        subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, **as_other)
         shutil.rmtree(home, ignore_errors=True)
 
 

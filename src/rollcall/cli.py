@@ -59,7 +59,7 @@ DatabaseUrl = Annotated[
         help="Any PostgreSQL from 14 on (or ROLLCALL_DATABASE_URL); else the embedded one.",
     ),
 ]
-Plan = Annotated[bool, typer.Option("--plan", help="Print what would change, and change nothing.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Print what would change, and publish nothing.")]
 AllowMassChange = Annotated[
     bool,
     typer.Option("--allow-mass-change", help="Publish even if a large part of the agents would be deactivated."),

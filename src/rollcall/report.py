@@ -66,7 +66,7 @@ def tell_outcome(outcome: Outcome) -> None:
     run, published = outcome.run, outcome.published
     title = f"{run.sync_day} as of {run.sync_date}, {run.engine}"
     if outcome.is_plan:
-        _out.print(f"[bold]Plan for {escape(title)}[/]: nothing was changed")
+        _out.print(f"[bold]Plan for {escape(title)}[/]: nothing was published")
     elif published.refusals:
         _out.print(f"[bold]Refused: {escape(title)}[/], run {run.run_id}: this is what it would have done")
     else:

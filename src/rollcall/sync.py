@@ -4,7 +4,7 @@ find the day → lock the database → read, check, derive, stage each pipeline 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.metadata import version
@@ -184,7 +184,8 @@ def _failures_recorded(connection: Connection, run: ledger.Run, *, plan: bool) -
         status: ledger.Status = "refused" if isinstance(error, RefusedError) else "failed"
         message = error.what if isinstance(error, RollcallError) else f"{type(error).__name__}: {error}".rstrip(": ")
         if not plan and not connection.broken and not connection.closed:
-            ledger.record(connection, run, status, message, [])
+            with suppress(RollcallError):  # what went wrong first is what is to be told
+                ledger.record(connection, run, status, message, [])
         raise
 
 

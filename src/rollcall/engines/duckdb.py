@@ -33,7 +33,6 @@ _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 
 
-# What DuckDB takes for JSON and RFC 8259 does not: a trailing comma, and numbers that are none.
 def _is_lax(text: str) -> str:
     """Whether it holds what DuckDB takes for JSON and RFC 8259 does not: a trailing comma, or a number that is none."""
     return (
@@ -341,8 +340,10 @@ def _whole(file: SourceFile) -> bytes:
     elif 0 <= file.size <= _SPOOL_UP_TO:
         # What is written while we read is read next time: the file as it was listed.
         descriptor = os.open(file.path, os.O_RDONLY)
-        data = os.read(descriptor, file.size)
-        os.close(descriptor)
+        try:
+            data = os.read(descriptor, file.size)
+        finally:
+            os.close(descriptor)
     else:
         raise ValueError
     if not data.isascii():

