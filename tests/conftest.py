@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
@@ -193,6 +194,7 @@ class Shell:
     def __init__(self, url: str, tmp_path: Path) -> None:
         self.url, self.tmp_path = url, tmp_path
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ROLLCALL_DATABASE_URL": url}
+        self.environment |= {name: value for name, value in os.environ.items() if name.startswith("COV")}
 
     def run(self, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # type: ignore[call-overload, no-any-return]  # options as they come
@@ -205,6 +207,8 @@ class Shell:
         done = self.run(*arguments)
         text = f"exit {done.returncode}\n--- stdout\n{done.stdout}--- stderr\n{done.stderr}"
         text = text.replace(str(self.tmp_path), "TMP").replace(self.url, "URL")
+        given = conninfo_to_dict(self.url)
+        text = text.replace(str(given.get("host")), "HOST").replace(str(given["dbname"]), "DATABASE")
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ +\d+\.\d", "WHEN SECONDS", text)
         text = re.sub(
             r'"(seconds|started_at|finished_at|ingested_at|created_at)": ("[^"]*"|[\d.]+)', r'"\1": "..."', text

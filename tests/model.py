@@ -51,6 +51,19 @@ def text_of(value: Any) -> str | None:
     return value  # type: ignore[no-any-return]  # a text, a number as text, or nothing
 
 
+def dump(value: Any) -> str:
+    """The JSON of a parsed value, numbers as they came."""
+    match value:
+        case Number():
+            return str(value)
+        case dict():
+            return "{" + ",".join(f"{json.dumps(k)}:{dump(v)}" for k, v in value.items()) + "}"
+        case list():
+            return "[" + ",".join(map(dump, value)) + "]"
+        case _:
+            return json.dumps(value)
+
+
 def as_text(value: Any) -> Any:
     if isinstance(value, dict | list):
         return BAD
@@ -60,7 +73,8 @@ def as_text(value: Any) -> Any:
 
 def as_avatar(value: Any) -> Any:
     if isinstance(value, dict):
-        return text_of(value.get("avatar_url")) or json.dumps(value, separators=(",", ":"))
+        kept = value.get("avatar_url")
+        return dump(value) if kept is None else dump(kept) if isinstance(kept, dict | list) else text_of(kept)
     return as_text(value)
 
 

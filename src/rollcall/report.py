@@ -78,13 +78,19 @@ def tell_outcome(outcome: Outcome) -> None:
     _out.print(table)
     for change in published.changes:
         more = f" and {change.count - len(change.examples):,} more" if change.count > len(change.examples) else ""
-        _out.print(f"{change.change} {change.count:,}: {escape(', '.join(change.examples))}{more}")
+        _out.print(f"{change.change} {change.count:,}: {escape(', '.join(map(_short, change.examples)))}{more}")
     _tell_quarantine(outcome)
     for note in outcome.notes:
         _out.print(f"note: {escape(note)}")
     if outcome.is_plan:
         for refusal in published.refusals:
             _out.print(f"a sync would be refused: {escape(refusal)}")
+
+
+def _short(text: str) -> str:
+    """A name as a line of a summary can bear it."""
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else f"{line[:79]}…"
 
 
 def _tell_quarantine(outcome: Outcome) -> None:

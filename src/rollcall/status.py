@@ -23,8 +23,10 @@ FROM sync_runs ORDER BY run_id DESC LIMIT %s"""
 def _reading(settings: Settings) -> Iterator[Connection]:
     with database.connect(database.url_of(settings)) as connection, database.explained():
         if connection.execute("SELECT to_regclass('sync_watermarks')").fetchone() == (None,):
+            info = connection.info
             raise UsageError(
-                "Nothing has been synced into this database yet.", "Run `rollcall sync DATA --day DAY` first."
+                f"Nothing has been synced yet into {info.dbname} on {info.host}.",
+                "Run `rollcall sync DATA --day DAY` first, or point at another database.",
             )
         yield connection
 
