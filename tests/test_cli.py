@@ -4,8 +4,10 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -95,7 +97,7 @@ def test_a_day_without_folders_fails(shell: Shell, dump: Dump, snapshot: Snapsho
 
 
 @pytest.mark.parametrize(
-    "url",
+    "wrong",
     [
         "postgresql://me:secret@127.0.0.1:1/db",
         "postgresql://me:secret@/db?host=/nowhere",
@@ -104,9 +106,9 @@ def test_a_day_without_folders_fails(shell: Shell, dump: Dump, snapshot: Snapsho
     ],
 )
 def test_no_database_is_two_clear_lines_without_the_password(
-    url: str, shell: Shell, snapshot: SnapshotAssertion
+    wrong: str, shell: Shell, snapshot: SnapshotAssertion
 ) -> None:
-    said = shell.show("sync", SAMPLE, "--day", "day1", "--database-url", url)
+    said = shell.show("sync", SAMPLE, "--day", "day1", "--database-url", wrong)
     assert "secret" not in said
     assert said == snapshot
 
@@ -214,3 +216,29 @@ def test_importing_the_commands_loads_no_engine() -> None:
     code = f"import sys, rollcall.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_ctrl_c_is_one_line_and_changes_nothing(shell: Shell, dump: Dump, db: Database) -> None:
+    dump.write("day1", "agent_details", [agent(n, signature="x" * 300) for n in range(60_000)])
+    arguments = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
+    process = subprocess.Popen(arguments, env=shell.environment, stderr=subprocess.PIPE, text=True)
+    while not db.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said == "error: Interrupted; nothing was published.\n"
+    assert db.one("SELECT count(*) FROM agents") == 0
+    assert db.one("SELECT status FROM sync_runs") == "failed"
+
+
+def test_what_killed_runs_left_behind_goes(shell: Shell, dump: Dump, tmp_path: Path) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    shell.environment["ROLLCALL_TEMP_FOLDER"] = str(tmp_path)
+    old, young = tmp_path / "rollcall-engine-old", tmp_path / "rollcall-engine-young"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    assert shell.run("sync", dump.path, "--day", "day1").returncode == 0
+    assert [path.name for path in tmp_path.glob("rollcall-engine-*")] == ["rollcall-engine-young"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 from pydantic import SecretStr, ValidationError
@@ -22,6 +22,8 @@ from rollcall.sync import Outcome, Refused, Request
 from rollcall.sync import publish_staged as publish_day
 from rollcall.sync import stage as stage_day
 from rollcall.sync import sync as sync_day
+
+_INTERRUPTED: Final = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -265,8 +267,7 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except KeyboardInterrupt:
-        report.tell_failure(RollcallError("Interrupted; nothing was published."))
-        code = 130
+        code = _INTERRUPTED
     except RollcallError as error:
         if debug:
             raise
@@ -282,4 +283,6 @@ def main() -> NoReturn:
             )
         )
         code = 1
+    if code == _INTERRUPTED:  # typer makes a quiet exit of most interrupts
+        report.tell_failure(RollcallError("Interrupted; nothing was published."))
     sys.exit(code)

@@ -14,6 +14,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,8 @@ _DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itsel
 _SPOOL_UP_TO: Final = 16 * 1024 * 1024  # bytes of a file that is taken into memory whole
 _SPOOL_CHUNK: Final = 4 * 1024 * 1024
 _ROW, _COLUMN = b"\x1e", b"\x1f"  # control characters, which no JSON text holds
+_TEMP: Final = "rollcall-engine-"
+_TEMP_IS_OLD: Final = 2 * 24 * 3600  # seconds
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 
@@ -86,7 +89,10 @@ class DuckDB:
 
     def __enter__(self) -> Self:
         try:
-            self._temp = Path(tempfile.mkdtemp(prefix="rollcall-", dir=self._temp_parent))
+            self._temp = Path(tempfile.mkdtemp(prefix=_TEMP, dir=self._temp_parent))
+            for old in self._temp.parent.glob(f"{_TEMP}*"):  # of runs that were killed
+                if time.time() - old.stat().st_mtime > _TEMP_IS_OLD:
+                    shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise EngineError(
                 f"No temporary folder can be made in {self._temp_parent}: {error.strerror}.",
@@ -186,6 +192,10 @@ class DuckDB:
         try:
             # A cursor of its own: staging tables are copied side by side.
             return self._connection.cursor().execute(statement, parameters)
+        except RuntimeError as error:
+            if "interrupted" in str(error):  # Ctrl-C, which DuckDB takes for itself
+                raise KeyboardInterrupt from error
+            raise
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise EngineError(
                 f"DuckDB ran out of room: {str(error).splitlines()[0]}",
