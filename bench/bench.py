@@ -156,14 +156,17 @@ def measure(work: Path, agents: int, *, skip_largest: bool) -> Iterator[Row]:
         next_day, peak = server.sync(dump, "day2", "2026-01-02")
         yield Row("the next day, 5 % changed", next_day, peak, f"{next_day / sum(floor):.2f} x its floor")
     few = max(agents // 10, 1000)
-    found = {}
-    for layout in ("paged", "files"):
-        with home(work) as server:
-            found[layout], peak = server.sync(made(work, few, 1, layout), "day1", "2026-01-01")
-            note = f"{found['files'] / found['paged']:.2f} x the same in pages" if layout == "files" else ""
-            yield Row(
-                f"{few:,} agents {'one file each' if layout == 'files' else 'in pages'}", found[layout], peak, note
-            )
+    runs: dict[str, list[tuple[float, float]]] = {"paged": [], "files": []}
+    for _ in range(3):
+        for layout, found in runs.items():
+            dump = made(work, few, 1, layout)
+            reading(dump)  # from memory, both: how long a disk takes to find 50,000 files is its own affair
+            with home(work) as server:
+                found.append(server.sync(dump, "day1", "2026-01-01"))
+    paged, files = (sorted(found)[1] for found in runs.values())
+    yield Row(f"{few:,} agents in pages (median of 3)", *paged)
+    note = f"{files[0] / paged[0]:.2f} x the same in pages"
+    yield Row(f"{few:,} agents one file each (median of 3)", *files, note)
     with home(work) as server:
         server.sync(SAMPLE, "day1", "2026-01-05")
         server.rollcall("db", "stop")
