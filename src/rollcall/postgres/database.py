@@ -110,11 +110,11 @@ def explained() -> Iterator[None]:
         raise DatabaseError(
             f"PostgreSQL gave up waiting: {_reason(error)}", "Run again when the tables are free."
         ) from error
-    except psycopg.OperationalError as error:
-        raise DatabaseError(
-            f"The connection to PostgreSQL was lost: {_reason(error)}", "Nothing was published. Run again."
-        ) from error
     except psycopg.Error as error:
+        if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(("08", "57P")):
+            raise DatabaseError(
+                f"The connection to PostgreSQL was lost: {_reason(error)}", "Nothing was published. Run again."
+            ) from error
         raise DatabaseError(f"PostgreSQL refuses: {str(error).strip()}", "Nothing was published.") from error
 
 

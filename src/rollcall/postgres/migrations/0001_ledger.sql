@@ -185,7 +185,7 @@ $$;
 COMMENT ON FUNCTION rollcall_to_jsonb IS 'JSON text as JSONB or, where that cannot hold it, as a JSON string.';
 
 -- A million rows go into a table without keys in a tenth of the time, and the keys are then made in another tenth. So
--- a first load takes the keys off the tables that are empty, and puts them back behind it in the same transaction.
+-- a first load, when all the tables are empty, takes the keys off them and puts them back in the same transaction.
 CREATE FUNCTION rollcall_detach_keys(VARIADIC tables REGCLASS[]) RETURNS VOID LANGUAGE plpgsql AS $$
 DECLARE
     target REGCLASS;
@@ -198,9 +198,12 @@ BEGIN
         RETURN;
     END IF;
     FOREACH target IN ARRAY tables LOOP
-        CONTINUE WHEN NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = target);
         EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', target) INTO is_empty;
-        CONTINUE WHEN NOT is_empty;
+        IF NOT is_empty OR NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = target) THEN
+            RETURN;
+        END IF;
+    END LOOP;
+    FOREACH target IN ARRAY tables LOOP
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', target);
         EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', target) INTO is_empty;
         CONTINUE WHEN NOT is_empty;
@@ -221,12 +224,15 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION rollcall_detach_keys IS 'Take the keys off empty tables, until rollcall_attach_keys().';
+COMMENT ON FUNCTION rollcall_detach_keys IS 'Take the keys off tables that are all empty, until rollcall_attach_keys().';
 
 CREATE FUNCTION rollcall_attach_keys() RETURNS VOID LANGUAGE plpgsql AS $$
 DECLARE
     statement TEXT;
 BEGIN
+    IF to_regclass('pg_temp.rollcall_detached_keys') IS NULL THEN
+        RETURN;
+    END IF;
     FOR statement IN SELECT ddl FROM rollcall_detached_keys ORDER BY step LOOP
         EXECUTE statement;
     END LOOP;
