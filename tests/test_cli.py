@@ -222,7 +222,9 @@ def test_ctrl_c_is_one_line_and_changes_nothing(shell: Shell, dump: Dump, db: Da
     dump.write("day1", "agent_details", [agent(n, signature="x" * 300) for n in range(60_000)])
     arguments = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
     process = subprocess.Popen(arguments, env=shell.environment, stderr=subprocess.PIPE, text=True)
-    while not db.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") and process.poll() is None:
+    held = """SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE locktype = 'advisory' AND datname = current_database()"""
+    while not db.one(held) and process.poll() is None:
         time.sleep(0.01)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
@@ -242,3 +244,36 @@ def test_what_killed_runs_left_behind_goes(shell: Shell, dump: Dump, tmp_path: P
     os.utime(old, (0, 0))
     assert shell.run("sync", dump.path, "--day", "day1").returncode == 0
     assert [path.name for path in tmp_path.glob("rollcall-engine-*")] == ["rollcall-engine-young"]
+
+
+def test_a_lost_connection_is_told_and_changes_nothing(shell: Shell, dump: Dump, db: Database) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    db.connection.execute(
+        """CREATE FUNCTION cut() RETURNS TRIGGER LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"""
+    )
+    db.connection.execute("CREATE TRIGGER cut BEFORE INSERT ON agent_status_history EXECUTE FUNCTION cut()")
+    done = shell.run("sync", dump.path, "--day", "day1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: The connection to PostgreSQL was lost: "), done.stderr
+    assert db.one("SELECT count(*) FROM agents") == 0
+    db.connection.execute("DROP TRIGGER cut ON agent_status_history")
+    assert shell.run("sync", dump.path, "--day", "day1").returncode == 0
+    assert db.status() == {1: "active"}
+
+
+def test_a_second_run_waits_for_the_first(shell: Shell, dump: Dump, db: Database) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    arguments = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
+    with (
+        database.connect(shell.url) as other,
+        database.locked(other, wait=True, waiting=lambda: None),
+    ):
+        process = subprocess.Popen(arguments, env=shell.environment, stdout=subprocess.DEVNULL)
+        waiting = """SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+        WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"""
+        while not db.one(waiting) and process.poll() is None:
+            time.sleep(0.01)
+        assert process.poll() is None
+    assert process.wait(timeout=60) == 0
+    assert db.status() == {1: "active"}
