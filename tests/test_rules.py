@@ -272,6 +272,37 @@ class TestBackfill:
         assert db.versions()["agent_details"] == before["agent_details"]
         assert db.versions()["agents"][:2] == before["agents"]
 
+    def test_backfill_of_a_day_that_does_not_contain_an_agent_says_so_whatever_was_known_before(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for day, agents in {"day1": [1, 2], "day2": [1], "day3": [1, 2]}.items():
+            dump.write(day, "agent_details", [agent(n) for n in agents])
+        sync("day1", "2026-01-04")
+        sync("day3", "2026-01-06")
+        sync("day2", "2026-01-05")
+        assert history(db) == {(1, 4): True, (2, 4): True, (1, 6): True, (2, 6): True, (1, 5): True, (2, 5): False}
+
+    def test_backfill_that_cannot_tell_repeats_what_was_known_at_its_date(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True)])
+        dump.write("day2", "agent_details", [agent(1, created_at="?"), agent(2, created_at="?")])
+        dump.write("day3", "agent_details", [agent(1, deactivated=True), agent(2)])
+        sync("day1", "2026-01-04")
+        sync("day3", "2026-01-06")
+        for _ in range(2):
+            sync("day2", "2026-01-05")
+            assert {k: v for k, v in history(db).items() if k[1] == 5} == {(1, 5): True, (2, 5): False}
+
+    def test_backfill_that_cannot_tell_keeps_what_its_own_date_said(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1)], "a.json")
+        dump.write("day2", "agent_details", [agent(1)])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        dump.write("day1", "agent_details", [agent(1, created_at="?")], "a.json")
+        sync("day1", "2026-01-05")
+        assert history(db) == {(1, 5): True, (1, 6): True}
+
 
 class TestRerun:
     """Again."""
