@@ -184,6 +184,20 @@ class TestIncompleteInput:
         sync("day2", "2026-01-06")
         assert db.status() == {1: "active", 2: "inactive"}
 
+    def test_absence_from_an_incomplete_roster_leaves_whom_the_master_list_has_as_they_were(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2), agent(3)])
+        dump.write("day1", "agents", [agent(1), agent(2)])
+        sync("day1", "2026-01-05")
+        dump.write("day2", "agent_details", [agent(1), agent(2, contact={"name": "New"}), agent(3)])
+        dump.write("day2", "agents", [agent(1)])
+        dump.write("day2", "agents", b"[")
+        outcome = sync("day2", "2026-01-06")
+        assert db.status() == {1: "active", 2: "active", 3: "inactive"}
+        assert changes(outcome) == {"changed": 1, "held back": 1}
+        assert db.one("SELECT name FROM agents WHERE agent_id = 2") == "New"
+
     def test_absence_from_an_incomplete_roster_makes_nobody_active(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
         dump.write("day1", "agents", b"[")
