@@ -122,7 +122,7 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     FROM texts
 ), told AS (
     SELECT *, CASE
-        WHEN NOT is_expected THEN {_subject("", label)} || ': found ' || {_shown("value")} || ', expected an object'
+        WHEN NOT is_expected THEN {_subject("", label)} || ': found ' || {_shown_json("value")} || ', expected an object'
         WHEN is_unusual OR {" OR ".join(wrong)} THEN nullif(concat_ws('; ',
         {_lines(told)}), '')
     END AS faults
@@ -206,7 +206,7 @@ def _list_is_wrong(name: str) -> str:
 
 
 def _tell_list(name: str) -> str:
-    return f"CASE WHEN {_list_is_wrong(name)} THEN '{name}: found ' || {_shown(name)} || ', expected an array' END"
+    return f"CASE WHEN {_list_is_wrong(name)} THEN '{name}: found ' || {_shown_json(name)} || ', expected an array' END"
 
 
 def _tell_object(contract: Contract, path: str, label: str) -> str:
@@ -216,7 +216,7 @@ def _tell_object(contract: Contract, path: str, label: str) -> str:
             THEN {_subject(path, label)} || ': has a key more than once: ' || array_to_string({twice}, ', ') END"""
     if not path:
         return said
-    found = _shown(f"json_extract(value, '$.{path}')")
+    found = _shown_json(f"json_extract(value, '$.{path}')")
     return f"""{said},
         CASE WHEN {_is_no_object(contract, path)}
             THEN {_subject(path, label)} || ': found ' || {found} || ', expected an object' END"""
@@ -246,7 +246,12 @@ def _subject(path: str, label: str) -> str:
 
 def _shown(text: str) -> str:
     """A found value as a message shows it: quoted, at most 60 characters, without what PostgreSQL cannot store."""
-    return f"'\"' || replace(left(CAST({text} AS VARCHAR), 60), chr(0), '\\u0000') || '\"'"
+    return f"'\"' || replace(left({text}, 60), chr(0), '\\u0000') || '\"'"
+
+
+def _shown_json(json: str) -> str:
+    """A found JSON value as a message shows it: as it came, at most 60 characters."""
+    return f"left(CAST({json} AS VARCHAR), 60)"
 
 
 def _quoted(text: str) -> str:

@@ -27,7 +27,7 @@ _COUNTS = {
     "rejected": "rejected",
     "staged": "staged",
     "inserted": "new",
-    "updated": "changed",
+    "updated": "updated",
     "unchanged": "same",
     "deactivated": "gone",
     "removed": "removed",

@@ -360,4 +360,7 @@ def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
         if source.is_folder and not source.found:
             yield f"the day has no {source.source}/: what it would say stays as it is"
         if not source.complete:
-            yield f"{source.source}/ has a file that could not be read: who is absent from it is not deactivated"
+            yield (
+                f"{source.source}/ has a file that could not be read: who is absent from it is not deactivated;"
+                " fetch it again and sync again"
+            )

@@ -118,12 +118,13 @@ def _run(
     after = _written(connection, tables)
     changes = _changes(connection, publication)
     gone = sum(c.count for c in changes if c.change in {"deactivated", "missing"})
-    missing = sum(c.count for c in changes if c.change == "missing")
     counts = []
     for position, table in enumerate(tables):
         inserted, updated, removed = (a - b for a, b in zip(after[table], before[table], strict=True))
         fed = [s for s in sources if s.source in publication.feeds[table]]
-        rows = staged.get(f"stg_{table}", 0)
+        rows = staged.get(f"stg_{table}")
+        # A history has no staging, and all its rows but today's are what they were.
+        now = 0 if rows is None else _number(connection, sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table)))
         counts.append(
             TableCounts(
                 pipeline=publication.pipeline,
@@ -131,10 +132,10 @@ def _run(
                 records_read=sum(s.records_read for s in fed),
                 duplicates=sum(s.duplicates for s in fed),
                 rejected=sum(s.rejected for s in fed),
-                staged=rows,
+                staged=rows or 0,
                 inserted=inserted,
                 updated=updated,
-                unchanged=max(rows - inserted - updated + (missing if position == 0 else 0), 0),
+                unchanged=max(now - inserted - updated, 0),
                 deactivated=gone if position == 0 else 0,
                 removed=removed,
                 seconds=round(seconds, 3),
@@ -173,7 +174,7 @@ def _changes(connection: Connection, publication: Publication) -> list[Change]:
     ]
 
 
-def _number(connection: Connection, select: str) -> int:
+def _number(connection: Connection, select: str | sql.Composed) -> int:
     row = connection.execute(select).fetchone()
     assert row is not None
     return int(row[0])
