@@ -229,7 +229,7 @@ def sync(url: str, dump: Dump) -> Sync:
     """Sync a day of the test's dump: `sync("day1", "2026-01-05")`."""
 
     def run(day: str, on: str | None = None, *, plan: bool = False, **limits: Any) -> sync_module.Outcome:
-        request = sync_module.Request(dump.path, day, date.fromisoformat(on) if on else None)
+        request = sync_module.Request(str(dump.path), day, date.fromisoformat(on) if on else None)
         settings = Settings(database_url=SecretStr(url), threads=2)
         return sync_module.sync(request, settings, Limits(**limits), lambda step: None, plan=plan)
 

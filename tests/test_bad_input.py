@@ -56,9 +56,9 @@ RECORDS: dict[str, tuple[Any, str, int | None]] = {
     "availability is an object": (agent(2, availability={"a": 1}), "availability: found", 2),
     "NUL in a name": (agent(2, contact={"name": "a\0b"}), "contact.name: holds a character that PostgreSQL cannot", 2),
     "lone surrogate": (agent(2, contact={"name": "a\ud800b"}), "contact.name: holds a character that", 2),
-    "no object": (5, 'the record: found 5, expected an object', None),
-    "null": (None, 'the record: found null, expected an object', None),
-    "an array": ([1], 'the record: found [1], expected an object', None),
+    "no object": (5, "the record: found 5, expected an object", None),
+    "null": (None, "the record: found null, expected an object", None),
+    "an array": ([1], "the record: found [1], expected an object", None),
     "several faults": (
         agent(2, available=3, created_at=4),
         'available: found "3", expected true or false; created_at',
@@ -254,7 +254,7 @@ def test_the_fast_reader_says_what_the_exact_one_says(number: int, large: bool, 
         )
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "a.json").write_bytes(data)
-    folder = list_folder(tmp_path, "agents", "agents")
+    folder = list_folder(str(tmp_path), "agents", "agents")
     (file,) = folder.files
     try:
         exact = list(read_exactly(file, "agents"))

@@ -30,7 +30,7 @@ def psql(url: str, script: str, *options: str) -> str:
 
 
 def stage(url: str, dump: Path, day: str, on: str) -> None:
-    request = syncing.Request(dump, day, date.fromisoformat(on))
+    request = syncing.Request(str(dump), day, date.fromisoformat(on))
     syncing.stage(request, Settings(database_url=SecretStr(url)), lambda step: None)
 
 
@@ -190,6 +190,6 @@ def test_another_version_of_the_server_gives_the_same_tables(version: str, url: 
     with another_server(version) as other:
         for number, day in enumerate(("day1", "day2"), start=5):
             sync(day, f"2026-01-0{number}")
-            request = syncing.Request(dump.path, day, date(2026, 1, number))
+            request = syncing.Request(str(dump.path), day, date(2026, 1, number))
             syncing.sync(request, Settings(database_url=SecretStr(other)), Limits(), lambda step: None)
             assert contents(other) == contents(url)

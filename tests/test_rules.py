@@ -401,8 +401,8 @@ class TestOneAtATime:
             database.locked(other, wait=True, waiting=lambda: None),
             pytest.raises(BusyError, match="Another run"),
         ):
-            run(Request(dump.path, "day1"), settings, Limits(), lambda step: None, wait=False)
-        run(Request(dump.path, "day1"), settings, Limits(), lambda step: None, wait=False)
+            run(Request(str(dump.path), "day1"), settings, Limits(), lambda step: None, wait=False)
+        run(Request(str(dump.path), "day1"), settings, Limits(), lambda step: None, wait=False)
         assert db.status() == {1: "active"}
 
 

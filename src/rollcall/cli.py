@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from pydantic import SecretStr, ValidationError
@@ -39,9 +38,13 @@ class EngineName(StrEnum):
     """The engines that there are."""
 
     duckdb = "duckdb"
+    spark = "spark"
 
 
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="The dump: a folder of sync-<day>/ folders.")]
+Data = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="The dump: a folder of sync-<day>/ folders; with Spark also a URL of one."),
+]
 Day = Annotated[str, typer.Option("--day", help="The sync day: reads sync-DAY/, else DAY/.")]
 SyncDate = Annotated[
     datetime | None,
@@ -53,6 +56,10 @@ SyncDate = Annotated[
 ]
 Only = Annotated[str, typer.Option("--only", metavar="PIPELINES", help="Only these pipelines, with commas between.")]
 Engine = Annotated[EngineName, typer.Option("--engine", help="What runs the transformations.")]
+SparkConf = Annotated[
+    list[str] | None,
+    typer.Option("--spark-conf", metavar="KEY=VALUE", help="An option of the Spark session; may be given many times."),
+]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
@@ -89,6 +96,7 @@ def sync(
     sync_date: SyncDate = None,
     only: Only = "",
     engine: Engine = EngineName.duckdb,
+    spark_conf: SparkConf = None,
     database_url: DatabaseUrl = None,
     plan: Plan = False,
     allow_mass_change: AllowMassChange = False,
@@ -103,7 +111,7 @@ def sync(
         outcome = _or_refused(
             lambda: sync_day(
                 _request(data, day, sync_date, only, engine),
-                _settings(database_url), limits, tell, plan=plan, wait=not no_wait, reread=reread,
+                _settings(database_url, spark_conf), limits, tell, plan=plan, wait=not no_wait, reread=reread,
             )
         )  # fmt: skip
     _tell(outcome, as_json)
@@ -116,6 +124,7 @@ def stage(
     sync_date: SyncDate = None,
     only: Only = "",
     engine: Engine = EngineName.duckdb,
+    spark_conf: SparkConf = None,
     database_url: DatabaseUrl = None,
     no_wait: NoWait = False,
     as_json: Json = False,
@@ -123,7 +132,10 @@ def stage(
     """Fill the staging tables with a day, and publish nothing: the first half of a sync."""
     with report.progress() as tell:
         sources = stage_day(
-            _request(data, day, sync_date, only, engine), _settings(database_url), tell, wait=not no_wait
+            _request(data, day, sync_date, only, engine),
+            _settings(database_url, spark_conf),
+            tell,
+            wait=not no_wait,
         )
     if as_json:
         report.tell_json({"sources": [report.plain(s) for s in sources]})
@@ -221,7 +233,7 @@ def stop() -> None:
     report.tell("stopped" if embedded.stop(_settings(None).home) else "it does not run")
 
 
-def _request(data: Path, day: str, sync_date: datetime | None, only: str, engine: EngineName) -> Request:
+def _request(data: str, day: str, sync_date: datetime | None, only: str, engine: EngineName) -> Request:
     return Request(data, day, sync_date.date() if sync_date else None, _names(only), engine.value)
 
 
@@ -229,7 +241,7 @@ def _names(only: str) -> tuple[str, ...]:
     return tuple(filter(None, (name.strip() for name in only.split(","))))
 
 
-def _settings(database_url: str | None) -> Settings:
+def _settings(database_url: str | None, spark_conf: list[str] | None = None) -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
@@ -237,7 +249,14 @@ def _settings(database_url: str | None) -> Settings:
         raise UsageError(
             f"A setting cannot be used: {wrong}.", "Correct the environment variable, or unset it."
         ) from None
-    return settings.model_copy(update={"database_url": SecretStr(database_url)}) if database_url else settings
+    pairs = [option.partition("=") for option in spark_conf or ()]
+    for key, equals, _ in pairs:
+        if not key or not equals:
+            raise UsageError(f"--spark-conf {key!r} is no option.", "It looks like spark.executor.memory=4g.")
+    given: dict[str, Any] = {"spark_conf": settings.spark_conf | {key: value for key, _, value in pairs}}
+    if database_url:
+        given["database_url"] = SecretStr(database_url)
+    return settings.model_copy(update=given)
 
 
 def _or_refused(run: Callable[[], Outcome]) -> Outcome | Refused:

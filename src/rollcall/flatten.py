@@ -1,7 +1,7 @@
 """A contract as SQL: flatten, validate, deduplicate, explode.
 
-Every function returns a SELECT in DuckDB's dialect, made of named steps, that can be pasted into DuckDB. The input is
-a relation `records`:
+Every function returns a SELECT in DuckDB's dialect, made of named steps, that can be pasted into DuckDB. Those that
+check look at each row by itself; their input is a relation `records`:
 
     source_file TEXT, record_index BIGINT,  where it stands (0-based; NULL: the fault is the whole file's)
     record TEXT,                            the JSON (NULL, with no fault: not read yet)
@@ -42,8 +42,13 @@ def check_records(contract: Contract) -> str:
     )
 
 
-def check_elements(parent: Contract, contract: Contract, relation: str) -> str:
-    """Select every element of one list of the records in `relation`, checked like a record of its own."""
+def lists_of(parent: Contract, contract: Contract, relation: str) -> str:
+    """Select one list of the records in `relation`, each with its record's key and place: input of `check_elements`."""
+    return f"SELECT {parent.key}, {PLACE}, {contract.name} FROM {relation} WHERE {contract.name} IS NOT NULL"
+
+
+def check_elements(parent: Contract, contract: Contract) -> str:
+    """Select every element of the lists in `records`, checked like a record of its own."""
     name = contract.name
     return _check(
         contract,
@@ -51,7 +56,7 @@ def check_elements(parent: Contract, contract: Contract, relation: str) -> str:
         CAST(coalesce(element, 'null') AS VARCHAR) AS value
     FROM (
         SELECT {parent.key}, {PLACE}, unnest(list) AS element, generate_subscripts(list, 1) AS position
-        FROM (SELECT *, json_transform({name}, '["JSON"]') AS list FROM {relation} WHERE {name} IS NOT NULL)
+        FROM (SELECT *, json_transform({name}, '["JSON"]') AS list FROM records)
     )""",
         place=f"{parent.key}, {PLACE}, position",
         says=f"CASE WHEN faults IS NOT NULL THEN '{VALIDATION_ERROR}' END",
@@ -78,8 +83,10 @@ def newest(contract: Contract, relation: str, repeats: str, *also: str) -> str:
     last = "source_file DESC, record_index DESC" + (", position DESC" if also else "")
     return f"""SELECT one.* FROM {relation} AS one ANTI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
 UNION ALL
-SELECT one.* FROM {relation} AS one SEMI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
-QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {age}{last}) = 1"""
+SELECT * EXCLUDE (nth) FROM (
+    SELECT one.*, row_number() OVER (PARTITION BY {key} ORDER BY {age}{last}) AS nth
+    FROM {relation} AS one SEMI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
+) WHERE nth = 1"""
 
 
 def _check(contract: Contract, *, rows: str, place: str, says: str, message: str, raw: str, label: str) -> str:
@@ -89,7 +96,9 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     objects = [] if contract.is_scalar else ["", *contract.objects]
     parsed = "NULL" if contract.is_scalar else f"json_transform(value, '{json.dumps(_structure(contract))}')"
     keys = "NULL" if contract.is_scalar else f"json_keys(value, {['$', *(f'$.{o}' for o in contract.objects)]})"
-    texts = [f"{_text(f)} AS {f.name}__text" for f in fields] + [f"p.{name} AS {name}" for name in lists]
+    texts = [f"{_text(f)} AS {f.name}__text" for f in fields] + [
+        f"CAST(p.{name} AS VARCHAR) AS {name}" for name in lists
+    ]
     wrong = [
         *map(_is_wrong, fields),
         *map(_list_is_wrong, lists),
@@ -122,7 +131,7 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     FROM texts
 ), told AS (
     SELECT *, CASE
-        WHEN NOT is_expected THEN {_subject("", label)} || ': found ' || {_shown_json("value")} || ', expected an object'
+        WHEN NOT is_expected THEN {_subject("", label) + _found_no_object("value")}
         WHEN is_unusual OR {" OR ".join(wrong)} THEN nullif(concat_ws('; ',
         {_lines(told)}), '')
     END AS faults
@@ -216,10 +225,14 @@ def _tell_object(contract: Contract, path: str, label: str) -> str:
             THEN {_subject(path, label)} || ': has a key more than once: ' || array_to_string({twice}, ', ') END"""
     if not path:
         return said
-    found = _shown_json(f"json_extract(value, '$.{path}')")
+    found = _found_no_object(f"json_extract(value, '$.{path}')")
     return f"""{said},
         CASE WHEN {_is_no_object(contract, path)}
-            THEN {_subject(path, label)} || ': found ' || {found} || ', expected an object' END"""
+            THEN {_subject(path, label) + found} END"""
+
+
+def _found_no_object(json: str) -> str:
+    return f" || ': found ' || {_shown_json(json)} || ', expected an object'"
 
 
 def _keys(path: str) -> str:

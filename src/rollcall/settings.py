@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -21,3 +21,7 @@ class Settings(BaseSettings):
     """Threads of the embedded engine; all cores by default."""
     temp_folder: Path | None = None
     """Where the embedded engine spills to; the system's temporary folder by default."""
+    spark_conf: dict[str, str] = {}
+    """Options of the Spark session, such as spark.master; as JSON where it is an environment variable."""
+    spark_connections: int = Field(default=8, ge=1)
+    """Connections to PostgreSQL that Spark's executors open at once, at most, for one table."""

@@ -72,29 +72,47 @@ class Unreadable(Exception):  # noqa: N818 - a verdict on a file that becomes a 
     """A file that is not what it should be; the message says what was found, and where."""
 
 
-def find_day(dump: Path, label: str) -> Path:
+def find_day(dump: str, label: str) -> str:
     """The folder of a sync day: `sync-<label>/`, else `<label>/`.
 
     Raises:
         UsageError: there is no such dump or day; the message names the days that there are.
     """
-    if not dump.is_dir():
-        raise UsageError(f"There is no dump folder {dump}.", "Give the folder that holds sync-<day>/ folders.")
-    if label and label not in {".", ".."} and "/" not in label and os.sep not in label:
-        for candidate in (dump / f"sync-{label}", dump / label):
-            if candidate.is_dir():
-                return candidate
-    days = sorted(e.name.removeprefix("sync-") for e in dump.iterdir() if e.is_dir() and not e.name.startswith("."))
+    folder = Path(dump)
+    if not folder.is_dir():
+        hint = "A URL needs --engine spark." if is_url(dump) else "Give the folder that holds sync-<day>/ folders."
+        raise UsageError(f"There is no dump folder {dump}.", hint)
+    for name in day_folders(label):
+        if (folder / name).is_dir():
+            return str(folder / name)
+    days = sorted(e.name.removeprefix("sync-") for e in folder.iterdir() if e.is_dir() and not e.name.startswith("."))
+    raise no_such_day(dump, label, days)
+
+
+def is_url(dump: str) -> bool:
+    """Whether a dump is no folder of this machine, but somewhere that only Spark can read."""
+    return "://" in dump
+
+
+def day_folders(label: str) -> tuple[str, ...]:
+    """The names that the folder of a day may have; none for what is no label."""
+    if not label or label in {".", ".."} or "/" in label or os.sep in label:
+        return ()
+    return (f"sync-{label}", label)
+
+
+def no_such_day(dump: str, label: str, days: list[str]) -> UsageError:
+    """What to tell somebody who asked for a day that is not there."""
     near = difflib.get_close_matches(label, days, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
     shown = ", ".join(days[:10]) + (f" and {len(days) - 10} more" if len(days) > 10 else "")
-    raise UsageError(
+    return UsageError(
         f"{dump} has no day {label!r}: neither sync-{label}/ nor {label}/ is there.",
         f"{hint}Days found: {shown or 'none'}.",
     )
 
 
-def list_folder(day: Path, name: str, resource: str) -> Folder:
+def list_folder(day: str, name: str, resource: str) -> Folder:
     """List one source folder of a day; other files than JSON, and sub-folders, are passed over.
 
     Raises:
@@ -102,20 +120,32 @@ def list_folder(day: Path, name: str, resource: str) -> Folder:
     """
     files: list[SourceFile] = []
     try:
-        with os.scandir(day / name) as entries:
-            files.extend(
-                _source_file(name, entry, match)
-                for entry in entries
-                if (match := _NAME.search(entry.name)) and not _is_dir(entry)
-            )
+        with os.scandir(os.path.join(day, name)) as entries:  # noqa: PTH118 - paths are plain text here, for speed
+            files.extend(_source_file(name, entry) for entry in entries if is_json(entry.name) and not _is_dir(entry))
     except (FileNotFoundError, NotADirectoryError):
         return Folder(name, resource, found=False)
     except OSError as error:
         raise InputError(
-            f"{day / name} cannot be listed: {error.strerror}.",
+            f"{day}/{name} cannot be listed: {error.strerror}.",
             "Let this user read the folder, or leave it out.",
         ) from error
     return Folder(name, resource, tuple(sorted(files, key=lambda f: f.name)))
+
+
+def is_json(name: str) -> bool:
+    """Whether a file of this name is one to read."""
+    return _NAME.search(name) is not None
+
+
+def describe(folder: str, path: str, size: int = -1, stamp: tuple[int, ...] = ()) -> SourceFile:
+    """A file of a folder, by its path, whose last part says what is in it."""
+    base = path.rpartition("/")[2]
+    match = _NAME.search(base)
+    name = f"{folder}/{base}"
+    if not name.isprintable():  # a name that is not UTF-8, or that would break a line
+        name = os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
+    is_lines = match is not None and match[1].lower() != "json"
+    return SourceFile(path, name, size, is_lines, ((match and match[2]) or "").lower(), stamp)
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:
@@ -125,18 +155,13 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _source_file(folder: str, entry: os.DirEntry[str], match: re.Match[str]) -> SourceFile:
-    name = f"{folder}/{entry.name}"
-    if not name.isprintable():  # a name that is not UTF-8, or that would break a line
-        name = os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
-    is_lines, compression = match[1].lower() != "json", (match[2] or "").lower()
+def _source_file(folder: str, entry: os.DirEntry[str]) -> SourceFile:
     try:
         status = entry.stat()
     except OSError:  # a dangling link: reading it will say so
-        return SourceFile(entry.path, name, -1, is_lines, compression)
+        return describe(folder, entry.path)
     size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-    stamp = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-    return SourceFile(entry.path, name, size, is_lines, compression, stamp)
+    return describe(folder, entry.path, size, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
 
 
 def fingerprint(folders: Iterable[Folder], what_else: str) -> str | None:
@@ -259,7 +284,7 @@ def _read_lines(file: SourceFile) -> Iterator[Record]:
             _DECODER.decode(text.decode())
             yield _mended(index, text.decode())
         except (ValueError, RecursionError) as error:
-            yield Record(index, None, _readable(text), f"line {number} {_say(error)}")
+            yield Record(index, None, _readable(text), f"the line {_say(error)}")
         index += 1
 
 

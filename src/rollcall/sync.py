@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
 from rollcall.contract import Contract
 from rollcall.engines import Engine, open_engine
 from rollcall.errors import InputError, RefusedError, RollcallError, UsageError
-from rollcall.flatten import check_elements, check_records, newest, repeated
+from rollcall.flatten import check_elements, check_records, lists_of, newest, repeated
 from rollcall.pipelines import PIPELINES, Pipeline
 from rollcall.pipelines.pipeline import Source
 from rollcall.postgres import database, ledger, staging
@@ -23,7 +23,7 @@ from rollcall.postgres.guard import Limits
 from rollcall.postgres.publish import Published, publish
 from rollcall.postgres.staging import Load, StagedError, StagedSource, StagedSync
 from rollcall.settings import Settings
-from rollcall.source import Folder, find_day, fingerprint, list_folder
+from rollcall.source import Folder, fingerprint
 
 Tell = Callable[[str], None]
 _ERRORS_TOLD: Final = 20
@@ -33,7 +33,7 @@ _ERRORS_TOLD: Final = 20
 class Request:
     """What to sync: a day of a dump, the date it stands for, some pipelines, and the engine to do it with."""
 
-    dump: Path
+    dump: str
     day: str
     sync_date: date | None = None
     only: tuple[str, ...] = ()
@@ -105,20 +105,20 @@ def sync(
         Refused: a guard held it back.
         RollcallError: it failed; nothing was published, and the ledger says so.
     """
-    pipelines, day = _chosen(request.only), find_day(request.dump, request.day)
-    with _database(settings, tell, wait=wait) as (connection, url):
+    pipelines = _chosen(request.only)
+    with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as (connection, url):
         run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
         with _failures_recorded(connection, run, plan=plan):
-            staged = _stage(connection, url, pipelines, day, run, settings, tell, reread=reread)
+            staged = _stage(connection, url, engine, pipelines, day, run, tell, reread=reread)
             return _publish(connection, pipelines, run, staged, limits, tell, plan=plan)
 
 
 def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True) -> tuple[StagedSource, ...]:
     """Fill the staging tables with a day, and publish nothing."""
-    pipelines, day = _chosen(request.only), find_day(request.dump, request.day)
-    with _database(settings, tell, wait=wait) as (connection, url):
+    pipelines = _chosen(request.only)
+    with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as (connection, url):
         run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
-        return tuple(_stage(connection, url, pipelines, day, run, settings, tell, reread=True).sources)
+        return tuple(_stage(connection, url, engine, pipelines, day, run, tell, reread=True).sources)
 
 
 def publish_staged(
@@ -163,6 +163,14 @@ def _chosen(only: Iterable[str]) -> list[Pipeline]:
 
 
 @contextmanager
+def _engine(request: Request, settings: Settings, tell: Tell) -> Iterator[tuple[Engine, str]]:
+    """The engine, and the folder of the day."""
+    with open_engine(request.engine, settings) as engine:
+        tell(f"looking for {request.day}")
+        yield engine, engine.find_day(request.dump, request.day)
+
+
+@contextmanager
 def _database(settings: Settings, tell: Tell, *, wait: bool) -> Iterator[tuple[Connection, str]]:
     tell("connecting to PostgreSQL")
     url = database.url_of(settings)
@@ -192,15 +200,15 @@ def _failures_recorded(connection: Connection, run: ledger.Run, *, plan: bool) -
 def _stage(
     connection: Connection,
     url: str,
+    engine: Engine,
     pipelines: list[Pipeline],
-    day: Path,
+    day: str,
     run: ledger.Run,
-    settings: Settings,
     tell: Tell,
     *,
     reread: bool,
 ) -> Staged:
-    folders = {s.folder: list_folder(day, s.folder, s.resource) for p in pipelines for s in p.sources}
+    folders = {s.folder: engine.list_folder(day, s.folder, s.resource) for p in pipelines for s in p.sources}
     present = [p for p in pipelines if any(folders[s.folder].found for s in p.sources)]
     if not present:
         raise InputError(
@@ -213,19 +221,15 @@ def _stage(
         staged = _reuse(connection, present, syncs)
     rest = [p for p in pipelines if p.name not in staged.reused]
     staging.begin(connection, [p.name for p in rest])
-    unread = [p for p in present if p in rest]
-    if not unread:
-        return staged
-    with open_engine(run.engine, settings) as engine:
-        for pipeline in unread:
-            read = list(_read(engine, pipeline, folders, tell))
-            _describe_run(engine, run, read)
-            tell(f"staging {pipeline.name}")
-            loaded = staging.load(url, [_load(engine, s.table, s.select) for s in pipeline.staging])
-            loaded.append(staging.load_errors(connection, _load(engine, "stg_pipeline_errors", _errors(pipeline))))
-            staging.finish(connection, syncs[pipeline.name], read, loaded)
-            staged.sources.extend(read)
-            staged.rows.update({t.table: t.rows for t in loaded})
+    for pipeline in (p for p in present if p in rest):
+        read = list(_read(engine, pipeline, folders, tell))
+        _describe_run(engine, run, read)
+        tell(f"staging {pipeline.name}")
+        loaded = staging.load(url, [_load(engine, s.table, s.select) for s in pipeline.staging])
+        loaded.append(staging.add(url, _load(engine, "stg_pipeline_errors", _errors(pipeline))))
+        staging.finish(connection, syncs[pipeline.name], read, loaded)
+        staged.sources.extend(read)
+        staged.rows.update({t.table: t.rows for t in loaded})
     return staged
 
 
@@ -258,7 +262,7 @@ def _reuse(connection: Connection, pipelines: list[Pipeline], syncs: dict[str, S
 
 
 def _load(engine: Engine, table: str, select: str) -> Load:
-    return Load(table, engine.columns(select), engine.copy_text(select))
+    return Load(table, engine.columns(select), partial(engine.write, select), engine.is_distributed)
 
 
 def _read(engine: Engine, pipeline: Pipeline, folders: dict[str, Folder], tell: Tell) -> Iterator[StagedSource]:
@@ -272,7 +276,7 @@ def _read(engine: Engine, pipeline: Pipeline, folders: dict[str, Folder], tell: 
         yield StagedSource(pipeline.name, source.folder, True, folder.found, complete, *counts)
         for item in contract.lists:
             checked, valid = source.list_checked(item.name), source.list_valid(item.name)
-            engine.create(checked, check_elements(contract, item, source.valid), keep=True)
+            engine.each(lists_of(contract, item, source.valid), check_elements(contract, item), checked)
             _deduplicate(engine, item, checked, valid, contract.key)
             counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
             yield StagedSource(pipeline.name, f"{source.folder}.{item.name}", False, folder.found, True, *counts)
@@ -280,7 +284,8 @@ def _read(engine: Engine, pipeline: Pipeline, folders: dict[str, Folder], tell: 
 
 def _deduplicate(engine: Engine, contract: Contract, checked: str, valid: str, *also: str) -> None:
     engine.create(f"{checked}_repeated", repeated(contract, checked, *also), keep=True)
-    engine.create(valid, newest(contract, checked, f"{checked}_repeated", *also))
+    # An engine in one process works the valid rows out again in less time than it would take to copy them.
+    engine.create(valid, newest(contract, checked, f"{checked}_repeated", *also), keep=engine.is_distributed)
 
 
 def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, int, int]:

@@ -1,6 +1,6 @@
 """The engines: what runs the transformations. Each speaks the small protocol below and knows no pipeline."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, Self
 
@@ -8,14 +8,27 @@ from rollcall.errors import UsageError
 from rollcall.settings import Settings
 from rollcall.source import Folder
 
+Sink = Callable[[Iterator[bytes]], str]
+"""Takes the rows of a partition in the text format of PostgreSQL's COPY; for a distributed engine it can be pickled."""
+
 
 class Engine(AbstractContextManager["Engine"], Protocol):
     """Runs SELECTs in DuckDB's dialect over relations that it keeps for the length of one run."""
 
     name: str
+    is_distributed: bool
+    """Whether rows are written by several processes, and some perhaps more than once."""
 
     def __enter__(self) -> Self:
         """Open the engine; leaving drops every relation and temporary file."""
+        ...
+
+    def find_day(self, dump: str, label: str) -> str:
+        """The folder of a sync day; see `source.find_day`."""
+        ...
+
+    def list_folder(self, day: str, name: str, resource: str) -> Folder:
+        """List one source folder of a day; see `source.list_folder`."""
         ...
 
     def read(self, folder: Folder, select: str, table: str) -> bool:
@@ -23,6 +36,10 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 
         Returns whether every file could be read to its end. A file that could not is one row with a fault.
         """
+        ...
+
+    def each(self, rows: str, select: str, table: str) -> None:
+        """Run a SELECT that looks at each row of `records` by itself, with `rows` as these, and keep the result."""
         ...
 
     def create(self, name: str, select: str, *, keep: bool = False) -> None:
@@ -37,8 +54,11 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """The names of a SELECT's columns."""
         ...
 
-    def copy_text(self, select: str) -> Iterator[bytes]:
-        """Run a SELECT and yield its rows in the text format of PostgreSQL's COPY."""
+    def write(self, select: str, sink: Sink) -> list[str]:
+        """Run a SELECT and call `sink` with the rows of each partition, where the partition is.
+
+        Returns what it returned for each, once a partition also where a partition was written more than once.
+        """
         ...
 
 
@@ -46,10 +66,18 @@ def open_engine(name: str, settings: Settings) -> Engine:
     """The engine of that name; each is imported only when it is asked for.
 
     Raises:
-        UsageError: there is no such engine.
+        UsageError: there is no such engine, or it is not installed.
     """
     if name == "duckdb":
         from rollcall.engines.duckdb import DuckDB
 
         return DuckDB(settings.memory_limit, settings.threads, settings.temp_folder)
-    raise UsageError(f"There is no engine {name!r}.", "Engines: duckdb.")
+    if name == "spark":
+        try:
+            from rollcall.engines.spark import Spark
+        except ImportError as error:
+            raise UsageError(
+                f"Spark is not installed here: {error}.", "Install it with pip install 'rollcall[spark]'."
+            ) from error
+        return Spark(settings)
+    raise UsageError(f"There is no engine {name!r}.", "Engines: duckdb, spark.")

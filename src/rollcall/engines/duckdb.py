@@ -22,9 +22,20 @@ from typing import Any, Final, Self
 
 import duckdb
 
+from rollcall.engines import Sink
 from rollcall.errors import EngineError
 from rollcall.flatten import UNREAD
-from rollcall.source import Folder, Record, SourceFile, Unreadable, bad_file, open_bytes, read_exactly
+from rollcall.source import (
+    Folder,
+    Record,
+    SourceFile,
+    Unreadable,
+    bad_file,
+    find_day,
+    list_folder,
+    open_bytes,
+    read_exactly,
+)
 
 _DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itself
 _SPOOL_UP_TO: Final = 16 * 1024 * 1024  # bytes of a file that is taken into memory whole
@@ -81,6 +92,7 @@ class DuckDB:
     """An in-memory DuckDB whose memory is bounded; what does not fit goes to `temp_folder`."""
 
     name = "duckdb"
+    is_distributed = False
 
     def __init__(self, memory_limit: str, threads: int | None = None, temp_folder: Path | None = None) -> None:
         self._memory_limit = memory_limit
@@ -119,6 +131,14 @@ class DuckDB:
         self._connection.close()
         shutil.rmtree(self._temp, ignore_errors=True)
 
+    def find_day(self, dump: str, label: str) -> str:
+        """The folder of a sync day; see `source.find_day`."""
+        return find_day(dump, label)
+
+    def list_folder(self, day: str, name: str, resource: str) -> Folder:
+        """List one source folder of a day; see `source.list_folder`."""
+        return list_folder(day, name, resource)
+
     def read(self, folder: Folder, select: str, table: str) -> bool:
         """Run a SELECT over all records of a folder; see `Engine.read`."""
         self._run(f"CREATE OR REPLACE TABLE {table} AS WITH records AS ({_NOTHING}) SELECT * FROM ({select}) LIMIT 0")
@@ -147,6 +167,10 @@ class DuckDB:
         exact.empty_into(insert, _FROM_EXACT)
         return is_complete
 
+    def each(self, rows: str, select: str, table: str) -> None:
+        """Run a SELECT that looks at each row by itself; see `Engine.each`."""
+        self.create(table, f"WITH records AS NOT MATERIALIZED ({rows}) SELECT * FROM ({select})", keep=True)
+
     def create(self, name: str, select: str, *, keep: bool = False) -> None:
         """Give a SELECT a name; see `Engine.create`."""
         self._run(f"CREATE OR REPLACE {'TABLE' if keep else 'VIEW'} {name} AS {select}")
@@ -158,6 +182,10 @@ class DuckDB:
     def columns(self, select: str) -> list[str]:
         """The names of a SELECT's columns."""
         return [name for name, *_ in self._run(f"DESCRIBE {select}").fetchall()]
+
+    def write(self, select: str, sink: Sink) -> list[str]:
+        """Hand the rows of a SELECT to `sink`; see `Engine.write`."""
+        return [sink(self.copy_text(select))]
 
     def copy_text(self, select: str) -> Iterator[bytes]:
         """Run a SELECT and yield its rows in COPY's text format, which unlike CSV has no trouble with any line."""

@@ -55,7 +55,9 @@ _MASTER_LIST = Contract(
     lists=(_AVAILABILITY, _GROUP_IDS),
 )
 
-_COLUMNS = ", ".join(f.name for f in _AGENT if f.name != "deactivated")
+_VALUES = [f for f in _AGENT if f.name != "deactivated"]
+_COLUMNS = ", ".join(f.name for f in _VALUES)
+_UNKNOWN = ", ".join(f.name if f.name == "agent_id" else f"CAST(NULL AS {f.type.sql})" for f in _VALUES)
 
 # One row per agent that the day speaks of. `deactivated` is NULL where the day cannot tell: an agent that is not on a
 # roster of which a file could not be read. `is_rejected`: the agent's own record was rejected, so that what is stored
@@ -84,8 +86,8 @@ SELECT {_COLUMNS},
     END AS deactivated,
     is_rejected, sync.sync_day, sync.source
 FROM named LEFT JOIN listed USING (agent_id) CROSS JOIN roster CROSS JOIN sync
-UNION ALL BY NAME
-SELECT agent_id, true AS is_rejected, sync.sync_day, sync.source FROM unnamed CROSS JOIN sync"""
+UNION ALL
+SELECT {_UNKNOWN}, CAST(NULL AS BOOLEAN), true, sync.sync_day, sync.source FROM unnamed CROSS JOIN sync"""
 
 _DETAILS = (
     "agent_id, org_agent_id, ticket_scope, signature, freshchat_agent, is_active, avatar, last_login_at,"

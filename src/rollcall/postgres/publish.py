@@ -124,7 +124,9 @@ def _run(
         fed = [s for s in sources if s.source in publication.feeds[table]]
         rows = staged.get(f"stg_{table}")
         # A history has no staging, and all its rows but today's are what they were.
-        now = 0 if rows is None else _number(connection, sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table)))
+        now = (
+            0 if rows is None else _number(connection, sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table)))
+        )
         counts.append(
             TableCounts(
                 pipeline=publication.pipeline,

@@ -1,8 +1,13 @@
-"""Staging: rewritten by every run, filled by COPY, all tables of a pipeline side by side."""
+"""Staging: rewritten by every run, filled by COPY, all tables of a pipeline side by side.
 
-from collections.abc import Iterable
+An engine in one process copies into the staging tables themselves. Of a distributed one each attempt at a partition
+copies into a table of its own: it may fail half way, or be made twice, and only those that the engine counts may stay.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
@@ -11,6 +16,7 @@ from psycopg import sql
 from rollcall.postgres.database import Connection, connect, explained
 
 _SIDE_BY_SIDE: Final = 4
+_ATTEMPT: Final = "stg_attempt_"
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,12 @@ class StagedTable:
 
 @dataclass(frozen=True)
 class Load:
-    """The rows of one staging table, in COPY's text format."""
+    """The rows of one staging table; `write` has them copied in COPY's text format, a partition a call."""
 
     table: str
     columns: list[str]
-    rows: Iterable[bytes]
+    write: Callable[[Callable[[Iterator[bytes]], str]], list[str]]
+    is_distributed: bool
 
 
 def begin(connection: Connection, pipelines: Iterable[str]) -> None:
@@ -65,45 +72,100 @@ def begin(connection: Connection, pipelines: Iterable[str]) -> None:
                 sql.SQL("DELETE FROM {} WHERE pipeline = ANY (%s)").format(sql.Identifier(table)),
                 [list(pipelines)],
             )
+    _drop_attempts(connection)
 
 
 def load(url: str, loads: Iterable[Load]) -> list[StagedTable]:
     """Rewrite staging tables, side by side."""
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        return list(pool.map(lambda one: _load(url, one), loads))
+        return list(pool.map(lambda one: _load(url, one, anew=True), loads))
 
 
-def _load(url: str, one: Load) -> StagedTable:
-    table = sql.Identifier(one.table)
+def add(url: str, one: Load) -> StagedTable:
+    """Add rows to a staging table that several pipelines share."""
+    return _load(url, one, anew=False)
+
+
+def _load(url: str, one: Load, *, anew: bool) -> StagedTable:
+    table, columns = sql.Identifier(one.table), _listed(one.columns)
+    attempts = one.write(Attempt(url, one.table, tuple(one.columns))) if one.is_distributed else []
     with explained(), connect(url) as connection, connection.transaction():
-        connection.execute(sql.SQL("TRUNCATE {}").format(table))
-        loaded = _copy(connection, one, sql.SQL("WITH (FREEZE)"))
-        connection.execute(sql.SQL("ANALYZE {}").format(table))
-    return loaded
-
-
-def load_errors(connection: Connection, rows: Load) -> StagedTable:
-    """Add a pipeline's quarantine rows to stg_pipeline_errors."""
-    with explained(), connection.transaction():
-        return _copy(connection, rows, sql.SQL(""))
-
-
-def _copy(connection: Connection, one: Load, options: sql.SQL) -> StagedTable:
-    columns = sql.SQL(", ").join(map(sql.Identifier, one.columns))
-    statement = sql.SQL("COPY {} ({}) FROM STDIN {}").format(sql.Identifier(one.table), columns, options)
-    cursor = connection.cursor()
-    with cursor.copy(statement) as copy:
-        for chunk in one.rows:
-            copy.write(chunk)
-    rows = cursor.rowcount
-    ((loaded_by,),) = cursor.execute("SELECT pg_current_xact_id()::xid::TEXT").fetchall()
+        if anew:
+            connection.execute(sql.SQL("TRUNCATE {}").format(table))
+        if one.is_distributed:
+            rows = sum(_take(connection, attempt, table, columns) for attempt in attempts)
+        else:
+            (rows,) = map(int, one.write(lambda chunks: str(_copy(connection, table, columns, chunks, freeze=anew))))
+        if anew:
+            connection.execute(sql.SQL("ANALYZE {}").format(table))
+        ((loaded_by,),) = connection.execute("SELECT pg_current_xact_id()::xid::TEXT").fetchall()
     return StagedTable(one.table, rows, loaded_by)
+
+
+def _listed(columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+def _copy(
+    connection: Connection, table: sql.Identifier, columns: sql.Composed, chunks: Iterator[bytes], *, freeze: bool
+) -> int:
+    options = sql.SQL("WITH (FREEZE)" if freeze else "")
+    cursor = connection.cursor()
+    with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN {}").format(table, columns, options)) as copy:
+        for chunk in chunks:
+            copy.write(chunk)
+    return cursor.rowcount
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Copies the rows of a partition, wherever that is, into a new table like `table`; returns the table's name."""
+
+    url: str = field(repr=False)
+    table: str
+    columns: tuple[str, ...]
+
+    def __call__(self, chunks: Iterator[bytes]) -> str:
+        """Copy the rows, all or none.
+
+        Raises:
+            DatabaseError: the database cannot be used from here, or refuses.
+        """
+        name = f"{_ATTEMPT}{uuid.uuid4().hex}"
+        like = sql.SQL("CREATE UNLOGGED TABLE {} (LIKE {} INCLUDING DEFAULTS)")
+        with explained(), connect(self.url) as connection, connection.transaction():
+            connection.execute(like.format(sql.Identifier(name), sql.Identifier(self.table)))
+            _copy(connection, sql.Identifier(name), _listed(self.columns), chunks, freeze=True)
+        return name
+
+
+def _take(connection: Connection, attempt: str, table: sql.Identifier, columns: sql.Composed) -> int:
+    """Move the rows of an attempt into a staging table."""
+    rows = connection.execute(
+        sql.SQL("INSERT INTO {} ({columns}) SELECT {columns} FROM {}").format(
+            table, sql.Identifier(attempt), columns=columns
+        )
+    ).rowcount
+    connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(attempt)))
+    return rows
+
+
+def _drop_attempts(connection: Connection) -> None:
+    """Drop the tables of attempts that did not count: of tasks that ran twice, and of runs that were killed."""
+    with explained():
+        left = connection.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ %s AND pg_table_is_visible(oid)",
+            [f"^{_ATTEMPT}[0-9a-f]{{32}}$"],
+        ).fetchall()
+        for (name,) in left:
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def finish(
     connection: Connection, sync: StagedSync, sources: Iterable[StagedSource], tables: Iterable[StagedTable]
 ) -> None:
     """Say what staging of a pipeline holds."""
+    _drop_attempts(connection)
     with explained(), connection.transaction():
         connection.execute(
             """INSERT INTO stg_syncs (pipeline, sync_day, sync_date, source, engine, fingerprint)
