@@ -9,24 +9,30 @@ import subprocess
 import sys
 import tempfile
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
+from psycopg.types.string import TextLoader
 from pydantic import SecretStr
 
 from rollcall import sync as sync_module
+from rollcall.errors import EngineError
 from rollcall.postgres import database, embedded
 from rollcall.postgres.guard import Limits
 from rollcall.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession  # heavy, and on a machine without Java of no use
 
 SAMPLE = Path(__file__).parent.parent / "sample_data"
 DAYS = {"day1": "2026-01-05", "day2": "2026-01-06", "day3": "2026-01-07"}
@@ -109,14 +115,21 @@ def _drop(server: str, name: str) -> None:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-@pytest.fixture
-def url(server: str, template: str) -> Iterator[str]:
-    """The URL of a migrated, empty database of the test's own."""
+@contextmanager
+def new_database(server: str, template: str) -> Iterator[str]:
+    """The URL of a migrated, empty database."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
     yield _named(server, name)
     _drop(server, name)
+
+
+@pytest.fixture
+def url(server: str, template: str) -> Iterator[str]:
+    """The URL of a migrated, empty database of the test's own."""
+    with new_database(server, template) as made:
+        yield made
 
 
 class Database:
@@ -144,12 +157,39 @@ class Database:
             for table in self.final_tables()
         }
 
+    def everything(self, since: datetime) -> dict[str, list[Any]]:
+        """The rows of every table, in some order, without what no two runs have alike; `since` is when they began."""
+
+        def plain(value: Any) -> Any:
+            return "NOW" if isinstance(value, datetime) and value >= since else value
+
+        cursor = self.connection.cursor()
+        cursor.adapters.register_loader("jsonb", TextLoader)  # Python cannot read all that PostgreSQL can
+
+        tables = self.rows(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::REGNAMESPACE ORDER BY 1"
+        )
+        return {
+            name: sorted(
+                (
+                    {k: plain(v) for k, v in row.items() if k not in _OF_A_RUN}
+                    for row in cursor.execute(f"TABLE {name}").fetchall()
+                ),
+                key=repr,
+            )
+            for (name,) in (row.values() for row in tables)
+        }
+
     def final_tables(self) -> list[str]:
         found = self.rows(
             """SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::REGNAMESPACE
             AND relname NOT LIKE 'stg_%' AND relname NOT LIKE '%_errors' AND relname NOT LIKE 'sync_run%'"""
         )
         return sorted(row["relname"] for row in found)
+
+
+# What no two runs have alike.
+_OF_A_RUN = {"id", "run_id", "engine", "fingerprint", "loaded_by", "seconds"}
 
 
 @pytest.fixture
@@ -229,8 +269,39 @@ def sync(url: str, dump: Dump) -> Sync:
     """Sync a day of the test's dump: `sync("day1", "2026-01-05")`."""
 
     def run(day: str, on: str | None = None, *, plan: bool = False, **limits: Any) -> sync_module.Outcome:
-        request = sync_module.Request(str(dump.path), day, date.fromisoformat(on) if on else None)
-        settings = Settings(database_url=SecretStr(url), threads=2)
-        return sync_module.sync(request, settings, Limits(**limits), lambda step: None, plan=plan)
+        return sync_into(url, str(dump.path), day, on or str(datetime.now(UTC).date()), plan=plan, **limits)
 
     return run
+
+
+def sync_into(
+    url: str, dump: str, day: str, on: str, engine: str = "duckdb", *, plan: bool = False, **limits: Any
+) -> sync_module.Outcome:
+    """Sync a day of a dump in this process."""
+    request = sync_module.Request(dump, day, date.fromisoformat(on), engine=engine)
+    settings = Settings(database_url=SecretStr(url), threads=2)
+    return sync_module.sync(request, settings, Limits(**limits), lambda step: None, plan=plan)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator["SparkSession"]:
+    """The active Spark session, as in a notebook; tests that use it run in one process (`xdist_group`)."""
+    from rollcall.engines.spark import check_java
+
+    try:
+        check_java()
+    except EngineError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(f"{error.what} {error.remedy}")
+    from pyspark.sql import SparkSession
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    builder = SparkSession.builder.master("local[2,3]")  # a task may fail twice
+    for key, value in {"spark.ui.enabled": "false", "spark.log.level": "OFF", "spark.driver.memory": "1g"}.items():
+        builder = builder.config(key, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        session = builder.getOrCreate()
+    yield session
+    session.stop()

@@ -1,0 +1,112 @@
+"""Engine = engine: whatever the input, Spark leaves what DuckDB leaves, in every table that there is.
+
+No pipeline and no table is named here: one that is added is compared with the rest.
+"""
+
+import gzip
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import test_bad_input as bad
+from tests import test_model as model
+from tests.conftest import DAYS, SAMPLE, Database, Dump, agent, new_database, sync_into
+
+pytestmark = [pytest.mark.xdist_group("spark"), pytest.mark.usefixtures("spark")]
+
+
+class Pair:
+    """Two databases: what one engine makes of a day is compared with what the other makes of it."""
+
+    def __init__(self, ours: Database, theirs: Database) -> None:
+        self.began = datetime.now(UTC)
+        self.databases = {"duckdb": ours, "spark": theirs}
+
+    def sync(self, dump: str, day: str, on: str, url: str | None = None) -> dict[str, list[Any]]:
+        """Sync a day with both, by Spark from `url` where that is given; returns the tables, which are alike."""
+        found = {}
+        for engine, db in self.databases.items():
+            sync_into(db.url, (url or dump) if engine == "spark" else dump, day, on, engine, allow_mass_change=True)
+            found[engine] = db.everything(self.began)
+        for table, rows in found["duckdb"].items():
+            assert found["spark"][table] == rows, table
+        return found["spark"]
+
+    def empty(self) -> None:
+        for db in self.databases.values():
+            model.empty(db)
+
+
+@pytest.fixture
+def pair(db: Database, server: str, template: str) -> Iterator[Pair]:
+    with new_database(server, template) as url:
+        other = Database(url)
+        yield Pair(db, other)
+        other.connection.close()
+
+
+def test_the_sample_days(pair: Pair) -> None:
+    for day, on in DAYS.items():
+        tables = pair.sync(str(SAMPLE), day, on)
+    filled = {name for name, rows in tables.items() if rows}
+    assert {f"stg_{name}" for name in ("agents", "agent_details", "pipeline_errors")} < filled
+
+
+def write_corpus(dump: Dump) -> None:
+    """All bad input that has a test of its own, as one day."""
+    for number, (data, _, name) in enumerate(bad.WHOLE_FILES.values()):
+        dump.write("day1", "agent_details", data, f"{number:03}-{name}")
+    records = [json.dumps(record) for record, *_ in bad.RECORDS.values()]
+    good = [json.dumps(agent(n, signature="x" * 1000)) for n in range(100, 400)]
+    twice = '{"id": 2, "contact": {"email": "a", "email": "b", "name": "n"}, "available": true, "available": false}'
+    lists = {
+        "availability": [{"channel": "chat"}, {"channel": None}, '{"channel": "x"}', 5, {"channel": {"a": 1.50}}],
+        "group_ids": [1, "2", "x", None, [3], 1e3, 2.50, "null", 10**20],
+    }
+    odd = agent(7, **lists, contact={"avatar": {"b": [1.5, "é\u0001/"], "a": None}})
+    named = [agent(1000 + n, contact={"name": name, "phone": name}) for n, name in enumerate(bad.NAMES)]
+    lines = [*records, twice, "{bad", "", "  ", '"text"', *map(json.dumps, [odd, *named])]
+    dump.write("day1", "agent_details", "\n".join(lines).encode(), "lines.ndjson")
+    dump.write("day1", "agent_details", "\r\n".join([*lines, *good]).encode(), "many lines.jsonl")
+    dump.write("day1", "agent_details", f"[{','.join([*records, twice, json.dumps(odd)])}]".encode(), "array.json")
+    dump.write("day1", "agent_details", f"[{','.join([*records, *good])}]".encode(), "large.json")
+    dump.write("day1", "agent_details", f'{{"x": [], "results": [{",".join(records)}]}}'.encode(), "envelope.json")
+    dump.write("day1", "agent_details", gzip.compress("\n".join(lines).encode()), "lines.jsonl.gz")
+    dump.write("day1", "agent_details", zstandard.compress(f"[{','.join(records)}]".encode()), "array.json.zst")
+    dump.write("day1", "agent_details", b'{"id": 8, "x": ' + bad.DEEP + b"}", "deep.json")
+    for name in ("a'b.json", 'a"b.json', "a%b.json", "a%20b.json", "a*[?]{,}.json", "é.JSON", "a;b--.json", "a b.json"):
+        dump.write("day1", "agent_details", [agent(9), {"id": "x"}], name)
+    for name in (".DS_Store", "notes.txt", "json"):
+        dump.write("day1", "agent_details", b"\x00", name)
+    dump.write("day1", "agents", [agent(1), agent(9), {"id": None}])
+
+
+def test_bad_input(pair: Pair, dump: Dump) -> None:
+    write_corpus(dump)
+    dump.write("day1", "agent_details", [agent(9), {"id": "x"}], "new\nline\\.json")
+    tables = pair.sync(str(dump.path), "day1", "2026-01-05")
+    assert len(tables["agent_pipeline_errors"]) > 200
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(content=st.tuples(model.days, model.days), order=st.lists(st.sampled_from([0, 1]), min_size=1, max_size=2))
+def test_any_days(pair: Pair, content: tuple[Any, ...], order: list[int]) -> None:
+    pair.empty()
+    dump = Path(tempfile.mkdtemp())
+    try:
+        for number, some in enumerate(content):
+            model.write(dump, f"day{number}", some)
+        for on, number in enumerate(order, start=1):
+            if any(some is not None for some in content[number].values()):
+                pair.sync(str(dump), f"day{number}", f"2026-01-{on:02}")
+    finally:
+        shutil.rmtree(dump)
