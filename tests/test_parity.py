@@ -17,6 +17,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rollcall.engines import spark as spark_engine
+from rollcall.source import MAX_RECORD
 from tests import test_bad_input as bad
 from tests import test_model as model
 from tests.conftest import DAYS, SAMPLE, Database, Dump, agent, new_database, sync_into
@@ -110,3 +112,43 @@ def test_any_days(pair: Pair, content: tuple[Any, ...], order: list[int]) -> Non
                 pair.sync(str(dump), f"day{number}", f"2026-01-{on:02}")
     finally:
         shutil.rmtree(dump)
+
+
+def test_bad_input_from_a_url(pair: Pair, dump: Dump) -> None:
+    write_corpus(dump)
+    pair.sync(str(dump.path), "day1", "2026-01-05", url=f"file://{dump.path}")
+
+
+def test_the_sample_days_from_a_url(pair: Pair) -> None:
+    for day, on in DAYS.items():
+        pair.sync(str(SAMPLE), day, on, url=f"file://{SAMPLE}/")
+
+
+@pytest.mark.parametrize("kind", ["folder", "url"])
+def test_long_files_of_lines_are_read_by_several_tasks(
+    kind: str, pair: Pair, dump: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollcall.engines.spark._TASK_BYTES", 64 * 1024)
+    monkeypatch.setitem(spark_engine._SESSION, "spark.sql.files.maxPartitionBytes", str(64 * 1024))
+    some = [json.dumps(agent(n, signature="x" * (n % 700))) for n in range(2000)]
+    dirt = ["{bad", "", '{"id": "x"}', " ", '{"id": 5, "contact": {"name": "\\ud800"}}', "\ufeff" + some[0], "NaN"]
+    lines = [line for n, one in enumerate(some) for line in ([one, dirt[n % 7]] if n % 100 == 0 else [one])]
+    dump.write("day1", "agent_details", "\n".join(lines).encode(), "long.ndjson")
+    dump.write("day1", "agent_details", b"\xef\xbb\xbf" + "\r\n".join(lines[::-1]).encode() + b"\n\n", "crlf.jsonl")
+    dump.write("day1", "agent_details", b"{" + b"x" * 300_000 + b"\n" + "\n".join(lines).encode(), "one long.jsonl")
+    dump.write("day1", "agents", [agent(1)])
+    url = f"file://{dump.path}" if kind == "url" else None
+    tables = pair.sync(str(dump.path), "day1", "2026-01-05", url)
+    assert max(row["record_index"] for row in tables["agent_pipeline_errors"]) > 1900
+
+
+def test_a_file_of_lines_of_which_a_part_cannot_be_read_is_one_row(
+    pair: Pair, dump: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollcall.engines.spark._TASK_BYTES", 16 * 1024 * 1024)
+    too_long = b'"' + b"x" * (2 * MAX_RECORD) + b'"\n'
+    dump.write("day1", "agent_details", too_long + json.dumps(agent(2)).encode(), "a.ndjson")
+    dump.write("day1", "agent_details", [agent(1)])
+    tables = pair.sync(str(dump.path), "day1", "2026-01-05")
+    assert [row["record_index"] for row in tables["agent_pipeline_errors"]] == [None]
+    assert [row["agent_id"] for row in tables["agents"]] == [1]

@@ -16,6 +16,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
@@ -23,7 +24,7 @@ import zstandard
 
 from rollcall.errors import InputError, UsageError
 
-MAX_RECORD: Final = 64 * 1024 * 1024  # characters of one record
+MAX_RECORD: Final = 16 * 1024 * 1024  # characters of one record
 SETTLED_AFTER: Final = 2_000_000_000  # nanoseconds after which a file's times tell its state
 KEPT_OF_A_BAD_FILE: Final = 64 * 1024  # bytes of an unreadable file that go into quarantine
 _CHUNK: Final = 1024 * 1024
@@ -262,13 +263,17 @@ def _readable(data: bytes) -> str:
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", lambda m: f"\\x{ord(m[0]):02x}", text)
 
 
+def _is_short(line: bytes) -> bool:
+    return len(line) <= MAX_RECORD
+
+
 def _split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """The lines of a stream of bytes, without their ends."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-        if len(rest) > MAX_RECORD:
+        yield from takewhile(_is_short, lines)
+        if not all(map(_is_short, (*lines, rest))):
             raise Unreadable(f"has a line longer than {MAX_RECORD // 1024 // 1024} MiB")
     if rest:
         yield rest

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -61,10 +62,10 @@ def fetched(folder: str, batches: Batches, temp: Path) -> Iterator[Part]:
 
 
 def fetched_lines(folder: str, batches: Batches, temp: Path) -> Iterator[Part]:
-    """Lines that Spark has read, those of one part of a file together; rows: path STRING, begin BIGINT, line BINARY."""
+    """Lines that Spark has read, those of a part of a file together; rows: path (quoted), begin BIGINT, line BINARY."""
     parts = groupby(_rows(batches), key=lambda row: (row["path"], row["begin"]))
     for number, ((path, begin), rows) in enumerate(parts):
-        place = _place(temp, number, path)
+        place = _place(temp, number, unquote(path))
         with place.open("wb") as file:
             file.write(b"\n" if begin else b"")  # a byte order mark counts at the begin of a file alone
             file.writelines(row["line"] + b"\n" for row in rows)
