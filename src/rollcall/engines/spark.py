@@ -4,6 +4,7 @@ What looks at one record at a time (reading, checking, writing) runs in tasks, o
 `executor`. What brings records together (deduplication, joins, counts) is Spark SQL, transpiled from DuckDB's dialect.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -72,6 +73,7 @@ class Spark:
         self._settings = settings
         self._kept: list[DataFrame] = []
         self._is_mine = False
+        self._log: Path | None = None
         self._bytes = 0
 
     def __enter__(self) -> Self:
@@ -82,19 +84,24 @@ class Spark:
     ) -> None:
         if "_session" not in self.__dict__:
             return
-        for frame in self._kept:
-            frame.unpersist()
         if self._is_mine:
             self._session.stop()
+        for frame in [] if self._is_mine else self._kept:
+            frame.unpersist()
+        if self._log and error is None:
+            self._log.unlink()
 
     @cached_property
     def _session(self) -> SparkSession:
-        active = SparkSession.getActiveSession()
-        self._is_mine = active is None
+        conf = self._settings.spark_conf
         with _explained():
-            session = (active or _start(self._settings.spark_conf)).newSession()
-            given = self._settings.spark_conf if active else {}
-            for key, value in {**_SESSION, **given}.items():
+            active = SparkSession.getActiveSession()
+            if active:
+                session, wanted = active.newSession(), {**_SESSION, **conf}
+            else:
+                session, self._log = _start(conf)
+                self._is_mine, wanted = True, _SESSION
+            for key, value in wanted.items():
                 session.conf.set(key, value)
         return session
 
@@ -307,38 +314,29 @@ def _cores(session: SparkSession) -> int:
         return 8
 
 
-def _start(conf: dict[str, str]) -> SparkSession:
+def _start(conf: dict[str, str]) -> tuple[SparkSession, Path | None]:
     """Start a session as the options, the environment and Spark's own configuration say; on this machine by default.
 
-    What its JVM logs goes to a file: a person wants to read what rollcall says.
+    A JVM that this starts logs to a file, which is returned too: a person wants to read what rollcall says.
     """
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # says in JSON what an exception says too
     builder = SparkSession.builder.appName("rollcall")
-    if "SPARK_REMOTE" in os.environ or "spark.remote" in conf:
-        return builder.config(map={**conf}).getOrCreate()
-    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    if not is_submitted:
-        check_java()
-    if not is_submitted and "spark.master" not in conf:
+    remote = conf.get("spark.remote") or os.environ.get("SPARK_REMOTE", "")
+    if "PYSPARK_GATEWAY_PORT" in os.environ or (remote and not remote.startswith("local")):
+        return builder.config(map={**conf}).getOrCreate(), None
+    check_java()
+    if conf.get("spark.master", "local").startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = builder.config(map={**({} if is_submitted else _STARTED), **conf})
-    with _log_of_start() as log:
-        try:
-            return builder.getOrCreate()
-        except (PySparkException, Py4JError, OSError) as error:
-            raise EngineError(f"Spark does not start: {_reason(error)}", f"Its log is {log}.") from error
-
-
-@contextmanager
-def _log_of_start() -> Iterator[Path]:
-    """Have a JVM that is started meanwhile write to a file what it would write to stderr."""
     descriptor, name = tempfile.mkstemp(prefix="rollcall-spark-", suffix=".log")
-    saved = os.dup(2)
+    stderr = os.dup(2)
     os.dup2(descriptor, 2)
     try:
-        yield Path(name)
+        return builder.config(map={**_STARTED, **conf}).getOrCreate(), Path(name)
+    except (PySparkException, Py4JError, OSError) as error:
+        raise EngineError(f"Spark does not start: {_reason(error)}", f"Its log is {name}.") from error
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(descriptor)
 
 
@@ -366,13 +364,14 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JError) as error:
-        raise EngineError(
-            f"Spark failed: {_reason(error)}", "Nothing was published. Spark's log of the executors may say more."
-        ) from error
+        remedy = "Nothing was published. Spark's logs may say more."
+        if "ModuleNotFoundError" in (reason := _reason(error)):
+            remedy = "Install this version of rollcall[spark] in the Python of the executors: see docs/spark.md."
+        raise EngineError(f"Spark failed: {reason}", remedy) from error
 
 
 def _reason(error: Exception) -> str:
-    """The line that tells what went wrong: rollcall's own where a task raised one, else the first."""
+    """The line that tells what went wrong: the last that names an exception of Python's, else the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    ours = [line.partition(": ")[2] for line in lines if line.startswith("rollcall.errors.")]
-    return (ours or lines or [type(error).__name__])[0]
+    raised = [line for line in lines if re.match(r"(?!org\.|java\.)[A-Za-z_.]+(Error|Exception): ", line)]
+    return raised[-1].removeprefix("rollcall.errors.") if raised else (lines or [type(error).__name__])[0]
