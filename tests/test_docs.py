@@ -23,7 +23,7 @@ COMMANDS = [
     "db migrate",
     "db stop",
 ]
-NAMES = ("README.md", "docs/rules.md", "docs/input.md", "docs/performance.md", "sample_data/README.md")
+NAMES = ("README.md", "docs/rules.md", "docs/input.md", "docs/performance.md", "docs/spark.md", "sample_data/README.md")
 
 
 def check(page: str, expected: str, request: pytest.FixtureRequest) -> None:

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -102,14 +103,15 @@ class DuckDB:
     def __enter__(self) -> Self:
         try:
             self._temp = Path(tempfile.mkdtemp(prefix=_TEMP, dir=self._temp_parent))
-            for old in self._temp.parent.glob(f"{_TEMP}*"):  # of runs that were killed
-                if time.time() - old.stat().st_mtime > _TEMP_IS_OLD:
-                    shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise EngineError(
-                f"No temporary folder can be made in {self._temp_parent}: {error.strerror}.",
+                f"No temporary folder can be made in {self._temp_parent or tempfile.gettempdir()}: {error.strerror}.",
                 "Set ROLLCALL_TEMP_FOLDER to one with free space.",
             ) from error
+        for old in self._temp.parent.glob(f"{_TEMP}*"):  # of runs that were killed
+            with suppress(FileNotFoundError):  # of a run that ends just now
+                if time.time() - old.stat().st_mtime > _TEMP_IS_OLD:
+                    shutil.rmtree(old, ignore_errors=True)
         config: dict[str, Any] = {
             "memory_limit": self._memory_limit,
             "temp_directory": str(self._temp / "spill"),
