@@ -37,7 +37,7 @@ def stage(url: str, dump: Path, day: str, on: str) -> None:
 def contents(url: str) -> dict[str, list[dict[str, object]]]:
     """All final tables, without what differs from run to run."""
     db = Database(url)
-    tables = [*db.final_tables(), *(p.errors for p in PIPELINES), "sync_watermarks"]
+    tables = [*db.final_tables(), *(p.publication.errors for p in PIPELINES), "sync_watermarks"]
     columns = {
         table: ", ".join(
             row["column_name"]

@@ -27,7 +27,7 @@ def test_the_same_files_are_not_read_again_and_give_the_same(file: Path, db: Dat
     again = sync("day1", "2026-01-05")
     assert (was_reused(first), was_reused(again)) == (False, True)
     assert again.sources == first.sources
-    assert again.errors == first.errors
+    assert again.published.errors == first.published.errors
     assert db.versions() == before
     assert [t.staged for t in again.published.tables] == [t.staged for t in first.published.tables]
     sync("day1", "2026-01-06")  # another date: the same files, a new row of history

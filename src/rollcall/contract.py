@@ -28,6 +28,7 @@ _HOUR_MINUTE = "([01][0-9]|2[0-3]):?[0-5][0-9]"
 TEXT: Final = Type("VARCHAR", "text")
 TEXT_OR_AVATAR: Final = Type("VARCHAR", "text or an object", member="avatar_url")
 BIGINT: Final = Type("BIGINT", "an integer of at most 64 bits", form="^-?[0-9]{1,19}$")
+INTEGER: Final = Type("INTEGER", "an integer of at most 32 bits", form="^-?[0-9]{1,10}$")
 BOOLEAN: Final = Type("BOOLEAN", "true or false", form="^([Tt]rue|TRUE|[Ff]alse|FALSE)$")
 # ISO 8601 with seconds; no offset means UTC. Years 1000 to 2999 fit every engine, PostgreSQL and Python.
 TIMESTAMP: Final = Type(

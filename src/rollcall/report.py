@@ -79,6 +79,9 @@ def tell_outcome(outcome: Outcome) -> None:
     for change in published.changes:
         more = f" and {change.count - len(change.examples):,} more" if change.count > len(change.examples) else ""
         _out.print(f"{change.change} {change.count:,}: {escape(', '.join(map(_short, change.examples)))}{more}")
+    for drift in published.drift:
+        if drift.rows:
+            _out.print(f"drift: {drift.rows:,} {escape(drift.drift)}")
     _tell_quarantine(outcome)
     for note in outcome.notes:
         _out.print(f"note: {escape(note)}")
@@ -94,14 +97,14 @@ def _short(text: str) -> str:
 
 
 def _tell_quarantine(outcome: Outcome) -> None:
-    total = sum(s.rejected for s in outcome.sources)
+    total, errors = outcome.published.quarantine, outcome.published.errors
     if not total:
         return
     _out.print(f"quarantine {total:,}:")
-    for error in outcome.errors:
-        _out.print(f"  {escape(_place(error.source_file, error.record_index))} {escape(error.error_message)}")
-    if total > len(outcome.errors):
-        _out.print(f"  and {total - len(outcome.errors):,} more: rollcall errors --day {escape(outcome.run.sync_day)}")
+    for error in errors:
+        _out.print(f"  {escape(_place(error.source_file or '', error.record_index))} {escape(error.error_message)}")
+    if total > len(errors):
+        _out.print(f"  and {total - len(errors):,} more: rollcall errors --day {escape(outcome.run.sync_day)}")
 
 
 def _place(file: str, index: int | None) -> str:

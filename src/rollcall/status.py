@@ -45,7 +45,7 @@ def status(settings: Settings) -> Row:
                 for row in _fetch(
                     connection,
                     sql.SQL("SELECT sync_day, error_type, count(*) FROM {} GROUP BY 1, 2 ORDER BY 1, 2").format(
-                        sql.Identifier(p.errors)
+                        sql.Identifier(p.publication.errors)
                     ),
                 )
             ],
@@ -78,7 +78,7 @@ def errors(settings: Settings, day: str | None, pipeline: str | None, limit: int
                 sql.SQL(
                     """SELECT * FROM {} WHERE %s::TEXT IS NULL OR sync_day = %s
                     ORDER BY run_id DESC NULLS LAST, id LIMIT %s"""
-                ).format(sql.Identifier(p.errors)),
+                ).format(sql.Identifier(p.publication.errors)),
                 [day, day, limit],
             )
         ]

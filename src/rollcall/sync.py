@@ -4,12 +4,11 @@ find the day → lock the database → read, check, derive, stage each pipeline 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Final
 
 from rollcall.contract import Contract
 from rollcall.engines import Engine, open_engine
@@ -20,13 +19,13 @@ from rollcall.pipelines.pipeline import Source
 from rollcall.postgres import database, ledger, staging
 from rollcall.postgres.database import Connection
 from rollcall.postgres.guard import Limits
+from rollcall.postgres.known import parts
 from rollcall.postgres.publish import Published, publish
-from rollcall.postgres.staging import Load, StagedError, StagedSource, StagedSync
+from rollcall.postgres.staging import Load, StagedSource, StagedSync
 from rollcall.settings import Settings
 from rollcall.source import Folder, fingerprint
 
 Tell = Callable[[str], None]
-_ERRORS_TOLD: Final = 20
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,12 @@ class Staged:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did, for a person or a program to read; of the quarantine the first rows."""
+    """What a run did, for a person or a program to read."""
 
     run: ledger.Run
     is_plan: bool
     sources: tuple[StagedSource, ...]
     published: Published
-    errors: tuple[StagedError, ...]
     notes: tuple[str, ...]
 
 
@@ -193,7 +191,7 @@ def _failures_recorded(connection: Connection, run: ledger.Run, *, plan: bool) -
         message = error.what if isinstance(error, RollcallError) else f"{type(error).__name__}: {error}".rstrip(": ")
         if not plan and not connection.broken and not connection.closed:
             with suppress(RollcallError):  # what went wrong first is what is to be told
-                ledger.record(connection, run, status, message, [])
+                ledger.record(connection, run, status, message)
         raise
 
 
@@ -221,12 +219,25 @@ def _stage(
         staged = _reuse(connection, present, syncs)
     rest = [p for p in pipelines if p.name not in staged.reused]
     staging.begin(connection, [p.name for p in rest])
-    for pipeline in (p for p in present if p in rest):
-        read = list(_read(engine, pipeline, folders, tell))
-        _describe_run(engine, run, read)
+    unread = [p for p in present if p in rest]
+    feeds = frozenset().union(*(p.feeds for p in unread))
+    sources = dict.fromkeys(s for p in unread for s in p.sources)  # read once, though pipelines share some
+    found = {s: list(_read(engine, s, folders[s.folder], feeds, tell)) for s in sources}
+    for pipeline in unread:
+        read = [
+            replace(one, pipeline=pipeline.name)
+            for source in pipeline.sources
+            for one in found[source]
+            if one.is_folder or one.source in pipeline.feeds
+        ]
         tell(f"staging {pipeline.name}")
-        loaded = staging.load(url, [_load(engine, s.table, s.select) for s in pipeline.staging])
-        loaded.append(staging.add(url, _load(engine, "stg_pipeline_errors", _errors(pipeline))))
+        _describe_run(engine, run, read)
+        with ExitStack() as moment:
+            for known in pipeline.known:
+                some = moment.enter_context(parts(connection, url, known))
+                engine.take(known.name, list(known.columns), some)
+            loaded = staging.load(url, [_load(engine, s.table, s.select) for s in pipeline.staging])
+            loaded.append(staging.add(url, _load(engine, "stg_pipeline_errors", _errors(pipeline))))
         staging.finish(connection, syncs[pipeline.name], read, loaded)
         staged.sources.extend(read)
         staged.rows.update({t.table: t.rows for t in loaded})
@@ -265,21 +276,21 @@ def _load(engine: Engine, table: str, select: str) -> Load:
     return Load(table, engine.columns(select), partial(engine.write, select), engine.is_distributed)
 
 
-def _read(engine: Engine, pipeline: Pipeline, folders: dict[str, Folder], tell: Tell) -> Iterator[StagedSource]:
-    """Read, check and deduplicate the folders of a pipeline, and the lists in their records."""
-    for source in pipeline.sources:
-        folder, contract = folders[source.folder], source.contract
-        tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
-        complete = engine.read(folder, check_records(contract), source.checked)
-        _deduplicate(engine, contract, source.checked, source.valid)
-        counts = _counts(engine, source.checked, source.valid, contract.key)
-        yield StagedSource(pipeline.name, source.folder, True, folder.found, complete, *counts)
-        for item in contract.lists:
+def _read(engine: Engine, source: Source, folder: Folder, feeds: frozenset[str], tell: Tell) -> Iterator[StagedSource]:
+    """Read, check and deduplicate a folder, and those lists in its records that are in `feeds`."""
+    contract = source.contract
+    tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
+    complete = engine.read(folder, check_records(contract), source.checked)
+    _deduplicate(engine, contract, source.checked, source.valid)
+    counts = _counts(engine, source.checked, source.valid, contract.key)
+    yield StagedSource("", source.folder, True, folder.found, complete, *counts)
+    for item in contract.lists:
+        if source.list_name(item.name) in feeds:
             checked, valid = source.list_checked(item.name), source.list_valid(item.name)
             engine.each(lists_of(contract, item, source.valid), check_elements(contract, item), checked)
             _deduplicate(engine, item, checked, valid, contract.key)
             counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
-            yield StagedSource(pipeline.name, f"{source.folder}.{item.name}", False, folder.found, True, *counts)
+            yield StagedSource("", source.list_name(item.name), False, folder.found, True, *counts)
 
 
 def _deduplicate(engine: Engine, contract: Contract, checked: str, valid: str, *also: str) -> None:
@@ -323,12 +334,15 @@ def _errors(pipeline: Pipeline) -> str:
         error_type, error_message, raw_record, source_file, record_index
         FROM {checked} WHERE error_type IS NOT NULL"""
         for source in pipeline.sources
-        for checked in _checked(source)
+        for name, checked in _checked(source)
+        if name in pipeline.feeds
     )
 
 
-def _checked(source: Source) -> list[str]:
-    return [source.checked, *(source.list_checked(item.name) for item in source.contract.lists)]
+def _checked(source: Source) -> list[tuple[str, str]]:
+    """The relations of a source that have rows to reject, and the names of what they are read from."""
+    lists = [(source.list_name(item.name), source.list_checked(item.name)) for item in source.contract.lists]
+    return [(source.folder, source.checked), *lists]
 
 
 def _publish(
@@ -342,12 +356,10 @@ def _publish(
     plan: bool,
 ) -> Outcome:
     tell("publishing")
-    read = {s.pipeline for s in staged.sources}
-    publications = [p.publication for p in pipelines if p.name in read]
+    publications = [p.publication for p in PIPELINES]
     published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
-    errors = staging.errors(connection, read, _ERRORS_TOLD)
-    notes = _notes(pipelines, staged)
-    outcome = Outcome(run, plan, tuple(staged.sources), published, tuple(errors), tuple(notes))
+    notes = dict.fromkeys(_notes(pipelines, staged))  # pipelines may share a folder
+    outcome = Outcome(run, plan, tuple(staged.sources), published, tuple(notes))
     if published.refusals and not plan:
         raise Refused(outcome)
     return outcome
@@ -361,8 +373,9 @@ def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
     for pipeline in pipelines:
         if pipeline.name not in {s.pipeline for s in sources}:
             yield f"{pipeline.name} skipped: the day has none of {', '.join(f'{s.folder}/' for s in pipeline.sources)}"
+    optional = {s.folder for p in pipelines for s in p.sources if s.optional}
     for source in sources:
-        if source.is_folder and not source.found:
+        if source.is_folder and not source.found and source.source not in optional:
             yield f"the day has no {source.source}/: what it would say stays as it is"
         if not source.complete:
             yield (

@@ -1,6 +1,6 @@
 """The engines: what runs the transformations. Each speaks the small protocol below and knows no pipeline."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, Self
 
@@ -10,6 +10,10 @@ from rollcall.source import Folder
 
 Sink = Callable[[Iterator[bytes]], str]
 """Takes the rows of a partition in the text format of PostgreSQL's COPY; for a distributed engine it can be pickled."""
+
+
+Rows = Callable[[], Iterator[bytes]]
+"""Yields rows in the text format of PostgreSQL's COPY; can be pickled."""
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):
@@ -40,6 +44,10 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 
     def each(self, rows: str, select: str, table: str) -> None:
         """Run a SELECT that looks at each row of `records` by itself, with `rows` as these, and keep the result."""
+        ...
+
+    def take(self, name: str, columns: Sequence[str], parts: Sequence[Rows]) -> None:
+        """Keep a relation of whole numbers that is known already; each part yields rows in COPY's text format."""
         ...
 
     def create(self, name: str, select: str, *, keep: bool = False) -> None:

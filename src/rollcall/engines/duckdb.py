@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 
 import duckdb
 
-from rollcall.engines import Sink
+from rollcall.engines import Rows, Sink
 from rollcall.errors import EngineError
 from rollcall.flatten import UNREAD
 from rollcall.source import (
@@ -172,6 +172,17 @@ class DuckDB:
     def each(self, rows: str, select: str, table: str) -> None:
         """Run a SELECT that looks at each row by itself; see `Engine.each`."""
         self.create(table, f"WITH records AS NOT MATERIALIZED ({rows}) SELECT * FROM ({select})", keep=True)
+
+    def take(self, name: str, columns: Sequence[str], parts: Sequence[Rows]) -> None:
+        """Keep a relation that is known already; see `Engine.take`."""
+        typed = ", ".join(f"{column} BIGINT" for column in columns)
+        self._run(f"CREATE OR REPLACE TABLE {name} ({typed})")
+        spool = self._temp / f"{name}.known"
+        for part in parts:
+            with spool.open("wb") as sink:
+                sink.writelines(part())
+            self._run(rf"COPY {name} FROM '{spool}' (FORMAT csv, HEADER false, DELIMITER '\t', NULLSTR '\N')")
+            spool.unlink()
 
     def create(self, name: str, select: str, *, keep: bool = False) -> None:
         """Give a SELECT a name; see `Engine.create`."""

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from rollcall.engines import Sink
+from rollcall.engines import Rows, Sink
 from rollcall.engines.duckdb import DuckDB
 from rollcall.source import Folder, SourceFile, describe
 
@@ -108,8 +108,8 @@ def _rest_of_line(source: IO[bytes]) -> Iterator[bytes]:
 class _Engine(DuckDB):
     """The embedded engine, with a way in and a way out for Arrow."""
 
-    def take(self, table: str, rows: pa.RecordBatchReader) -> None:
-        """Keep rows as a table."""
+    def keep(self, table: str, rows: pa.RecordBatchReader) -> None:
+        """Keep Arrow rows as a table."""
         self._connection.register("taken", rows)
         self._connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM taken")
         self._connection.unregister("taken")
@@ -189,8 +189,23 @@ class CheckRows(Task):
             return self._check(engine, pa.RecordBatchReader.from_batches(rows, [])).schema
 
     def _check(self, engine: _Engine, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        engine.take("records", rows)
+        engine.keep("records", rows)
         return engine.give(self.select)
+
+
+@dataclass(frozen=True)
+class TakeRows(Task):
+    """Read parts of a relation that is known already; the task's rows say which, `part` INT."""
+
+    columns: tuple[str, ...]
+    parts: tuple[Rows, ...]
+
+    def run(self, batches: Batches) -> Batches:
+        """Yield the rows of the parts."""
+        for row in _rows(batches):
+            with self.open() as engine:
+                engine.take("known", self.columns, [self.parts[row["part"]]])
+                yield from engine.give("SELECT * FROM known")
 
 
 @dataclass(frozen=True)
@@ -204,7 +219,7 @@ class WriteRows(Task):
         first = next(batches, None)
         if first is not None:
             with self.open() as engine:
-                engine.take("rows", pa.RecordBatchReader.from_batches(first.schema, chain([first], batches)))
+                engine.keep("rows", pa.RecordBatchReader.from_batches(first.schema, chain([first], batches)))
                 (written,) = engine.write("SELECT * FROM rows", self.sink)
                 literal = written.replace("'", "''")
                 # Through DuckDB: Arrow would import pandas first, which takes longer than most tasks.

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -30,8 +30,18 @@ from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from sqlglot.errors import ErrorLevel
 
 from rollcall import source
-from rollcall.engines import Sink
-from rollcall.engines.executor import PART, CheckRows, PartReader, ReadFiles, WriteRows, fetched, fetched_lines, listed
+from rollcall.engines import Rows, Sink
+from rollcall.engines.executor import (
+    PART,
+    CheckRows,
+    PartReader,
+    ReadFiles,
+    TakeRows,
+    WriteRows,
+    fetched,
+    fetched_lines,
+    listed,
+)
 from rollcall.errors import EngineError, UsageError
 from rollcall.settings import Settings
 from rollcall.source import Folder, SourceFile, describe, is_json, is_url
@@ -155,6 +165,13 @@ class Spark:
             frame = self._sql(rows)
             schema = from_arrow_schema(task.schema(to_arrow_schema(frame.schema, timezone="UTC")))
             self._keep(table, frame.mapInArrow(task.run, schema))
+
+    def take(self, name: str, columns: Sequence[str], parts: Sequence[Rows]) -> None:
+        """Keep a relation that is known already; see `Engine.take`."""
+        task = TakeRows(self._settings.memory_limit, tuple(columns), tuple(parts))
+        with _explained():
+            numbers = self._session.range(0, len(parts), 1, max(len(parts), 1)).selectExpr("CAST(id AS INT) AS part")
+            self._keep(name, numbers.mapInArrow(task.run, ", ".join(f"{column} BIGINT" for column in columns)))
 
     def create(self, name: str, select: str, *, keep: bool = False) -> None:
         """Give a SELECT a name; see `Engine.create`."""

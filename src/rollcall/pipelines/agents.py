@@ -38,6 +38,8 @@ _AVAILABILITY = Contract(
 
 _GROUP_IDS = Contract("group_ids", (column("group_id", BIGINT, "", required=True),), key="group_id")
 
+_ROLE_IDS = Contract("role_ids", (column("role_id", BIGINT, "", required=True),), key="role_id")
+
 _MASTER_LIST = Contract(
     "agent_details",
     (
@@ -52,8 +54,11 @@ _MASTER_LIST = Contract(
     ),
     key="agent_id",
     newest="updated_at",
-    lists=(_AVAILABILITY, _GROUP_IDS),
+    lists=(_AVAILABILITY, _GROUP_IDS, _ROLE_IDS),
 )
+
+MASTER_LIST = Source("agent_details", "agents", _MASTER_LIST)
+ROSTER = Source("agents", "agents", _ROSTER)
 
 _VALUES = [f for f in _AGENT if f.name != "deactivated"]
 _COLUMNS = ", ".join(f.name for f in _VALUES)
@@ -103,10 +108,7 @@ FROM agent_details_availability_checked ANTI JOIN agent_details_availability_val
 WHERE error_type IS NOT NULL AND channel IS NOT NULL"""
 
 AGENTS = Pipeline(
-    sources=(
-        Source("agent_details", "agents", _MASTER_LIST),
-        Source("agents", "agents", _ROSTER),
-    ),
+    sources=(MASTER_LIST, ROSTER),
     staging=(
         Staging("stg_agents", _STG_AGENTS),
         Staging("stg_agent_details", f"SELECT {_DETAILS} FROM agent_details_valid"),
@@ -116,6 +118,7 @@ AGENTS = Pipeline(
     publication=Publication(
         pipeline="agents",
         file="010_upsert_agents.sql",
+        errors="agent_pipeline_errors",
         feeds={
             "agents": ("agent_details", "agents"),
             "agent_details": ("agent_details",),
@@ -124,7 +127,7 @@ AGENTS = Pipeline(
             "agent_status_history": (),
         },
         changes="stg_agent_changes",
-        key="agent_id",
+        key=("agent_id",),
         who="SELECT name || ' <' || email || '>' FROM agents WHERE agent_id = %s",
         guards=(
             Guard(
@@ -140,7 +143,6 @@ AGENTS = Pipeline(
             ),
         ),
     ),
-    errors="agent_pipeline_errors",
     facts=(
         ("active agents", "SELECT count(*) FROM agents WHERE NOT deactivated"),
         ("inactive agents", "SELECT count(*) FROM agents WHERE deactivated"),

@@ -1,8 +1,10 @@
 """What a pipeline is: the folders it reads, the SELECTs that are its own, and where their rows go."""
 
 from dataclasses import dataclass
+from itertools import chain
 
 from rollcall.contract import Contract
+from rollcall.postgres.known import Known
 from rollcall.postgres.publish import Publication
 
 
@@ -10,12 +12,14 @@ from rollcall.postgres.publish import Publication
 class Source:
     """One folder of a day, and the contract of its records.
 
-    `resource` is the key under which an envelope in that folder has its records.
+    `resource` is the key under which an envelope in that folder has its records. A day without an `optional` folder
+    is nothing to speak of.
     """
 
     folder: str
     resource: str
     contract: Contract
+    optional: bool = False
 
     @property
     def checked(self) -> str:
@@ -26,6 +30,10 @@ class Source:
     def valid(self) -> str:
         """The relation of its valid records, one a key."""
         return f"{self.folder}_valid"
+
+    def list_name(self, name: str) -> str:
+        """What the ledger calls one of its records' lists."""
+        return f"{self.folder}.{name}"
 
     def list_checked(self, name: str) -> str:
         """The relation of all elements of one of its records' lists."""
@@ -48,22 +56,28 @@ class Staging:
 class Pipeline:
     """A step of the sync that ends in final tables of its own.
 
-    A SELECT may use the relations of its sources and
+    A SELECT may use the relations of its sources, those of `known`, and
 
         sync     sync_day TEXT, source TEXT: one row
         folders  name TEXT, found BOOLEAN, complete BOOLEAN: a row per source
 
-    What carries staging over, and what it is fed by, is the `publication`; `errors` is the quarantine
-    table, and `facts` are the counts that `rollcall status` shows, each a label and a SELECT of one column `count`.
+    Pipelines may share a source: it is read once. What carries staging over, and what it is fed by, is the
+    `publication`; `known` are rows of final tables that a SELECT needs as they stand, and `facts` are the counts that
+    `rollcall status` shows, each a label and a SELECT of one column `count`.
     """
 
     sources: tuple[Source, ...]
     staging: tuple[Staging, ...]
     publication: Publication
-    errors: str
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...] = ()
+    known: tuple[Known, ...] = ()
 
     @property
     def name(self) -> str:
         """The pipeline's name."""
         return self.publication.pipeline
+
+    @property
+    def feeds(self) -> frozenset[str]:
+        """The folders, and lists in their records (`folder.list`), whose rows it takes or puts into its quarantine."""
+        return frozenset(chain.from_iterable(self.publication.feeds.values()))

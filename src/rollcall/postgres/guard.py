@@ -62,7 +62,7 @@ def judge_rejected(limits: Limits, sources: Iterable[StagedSource]) -> list[str]
     """Say whether more records are in quarantine than a person allows."""
     if limits.max_rejected is None:
         return []
-    folders = [s for s in sources if s.is_folder]
+    folders = {s.source: s for s in sources if s.is_folder}.values()  # pipelines may share one
     read, rejected = sum(s.records_read for s in folders), sum(s.rejected for s in folders)
     number = float(limits.max_rejected.removesuffix("%"))
     most = read * number / 100 if limits.max_rejected.endswith("%") else number

@@ -1,5 +1,6 @@
 """The ledger: a row per run, whatever became of it, and what it did to each table."""
 
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from datetime import date, datetime
 from typing import Literal
@@ -39,6 +40,15 @@ class TableCounts:
     seconds: float
 
 
+@dataclass(frozen=True)
+class DriftCount:
+    """How many rows do not agree after a run; see the table sync_run_drift."""
+
+    pipeline: str
+    drift: str
+    rows: int
+
+
 def begin(connection: Connection, sync_day: str, sync_date: date, source: str, engine: str) -> Run:
     """Number a run and note when it began; nothing is written yet."""
     with explained():
@@ -50,7 +60,14 @@ def begin(connection: Connection, sync_day: str, sync_date: date, source: str, e
     return Run(run_id, sync_day, sync_date, source, engine, started_at)
 
 
-def record(connection: Connection, run: Run, status: Status, message: str | None, tables: list[TableCounts]) -> None:
+def record(
+    connection: Connection,
+    run: Run,
+    status: Status,
+    message: str | None,
+    tables: Iterable[TableCounts] = (),
+    drift: Iterable[DriftCount] = (),
+) -> None:
     """Write a run down, in the transaction at hand."""
     with explained():
         connection.execute(
@@ -63,3 +80,5 @@ def record(connection: Connection, run: Run, status: Status, message: str | None
                 f"INSERT INTO sync_run_tables VALUES (%s, {', '.join(['%s'] * 12)})",
                 [run.run_id, *astuple(table)],
             )
+        for one in drift:
+            connection.execute("INSERT INTO sync_run_drift VALUES (%s, %s, %s, %s)", [run.run_id, *astuple(one)])

@@ -12,29 +12,42 @@ from psycopg import Rollback, sql
 from rollcall.postgres import ledger
 from rollcall.postgres.database import Connection, explained
 from rollcall.postgres.guard import Guard, Limits, judge_loss, judge_rejected
-from rollcall.postgres.ledger import Run, TableCounts
+from rollcall.postgres.ledger import DriftCount, Run, TableCounts
 from rollcall.postgres.staging import StagedSource
 
 FILES: Final = Path(__file__).parent / "publish"
 _EXAMPLES: Final = 10
+_ERRORS_TOLD: Final = 20
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What does not agree and is no error: its name, and a SELECT that counts it when all is published."""
+
+    what: str
+    select: str
 
 
 @dataclass(frozen=True)
 class Publication:
     """How one pipeline is published.
 
-    `feeds` maps each final table, the pipeline's own first, to the sources of its records. `changes` is the staging
-    table in which the file leaves what it did, a row per `key` and `change`, and `who` a SELECT that names the bearer
-    of a key. `guards` hold back a mass change.
+    `errors` is its quarantine. `feeds` maps each final table, the pipeline's own first, to the sources of its records.
+    `changes` is the staging table in which the file leaves what it did, a row per `key` and `change`, and `who` a
+    SELECT that names the bearer of a key. `guards` hold back a mass change. Where a run does not publish the pipeline,
+    it runs `otherwise` in its place, when all others are published.
     """
 
     pipeline: str
     file: str
+    errors: str
     feeds: Mapping[str, tuple[str, ...]]
     changes: str
-    key: str
+    key: tuple[str, ...]
     who: str
+    otherwise: str | None = None
     guards: tuple[Guard, ...] = ()
+    drift: tuple[Drift, ...] = ()
 
     def read(self) -> str:
         """The SQL file."""
@@ -52,12 +65,26 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Quarantined:
+    """One row in quarantine, as a message needs it."""
+
+    pipeline: str
+    error_type: str
+    source_file: str | None
+    record_index: int | None
+    error_message: str
+
+
+@dataclass(frozen=True)
 class Published:
-    """What a run did or, where it was planned or refused, would have done."""
+    """What a run did or, where it was planned or refused, would have done; of the quarantine the first rows."""
 
     tables: tuple[TableCounts, ...]
     changes: tuple[Change, ...]
     refusals: tuple[str, ...]
+    drift: tuple[DriftCount, ...]
+    quarantine: int
+    errors: tuple[Quarantined, ...]
 
 
 def by_hand(publication: Publication) -> str:
@@ -77,14 +104,19 @@ def publish(
 ) -> Published:
     """Carry staging over in one transaction, which `plan` or a guard rolls back.
 
-    `staged` counts the rows of each staging table.
+    Of `publications`, all that there are, those with `sources` are published; `staged` counts the rows of each
+    staging table.
     """
     tables: list[TableCounts] = []
     changes: list[Change] = []
+    drift: list[DriftCount] = []
+    errors: list[Quarantined] = []
+    read = {s.pipeline for s in sources}
+    chosen = [p for p in publications if p.pipeline in read]
     refusals = judge_rejected(limits, sources)
     with explained(), suppress(Rollback), connection.transaction() as transaction:
         _set(connection, run)
-        for publication in publications:
+        for publication in chosen:
             mine = [s for s in sources if s.pipeline == publication.pipeline]
             known = [_number(connection, guard.known) for guard in publication.guards]
             counts, did = _run(connection, publication, mine, staged)
@@ -93,10 +125,32 @@ def publish(
             for guard, before in zip(publication.guards, known, strict=True):
                 lost = _number(connection, guard.lost)
                 refusals += [] if limits.allow_mass_change else judge_loss(guard, before, lost, mine)
+        for publication in publications:
+            if publication.otherwise and publication not in chosen:
+                connection.execute(publication.otherwise)
+                changes += _changes(connection, publication)
+        for publication in chosen:
+            drift += [
+                DriftCount(publication.pipeline, d.what, _number(connection, d.select)) for d in publication.drift
+            ]
+            errors += _errors(connection, publication, run.sync_day)
         if plan or refusals:
             raise Rollback(transaction)
-        ledger.record(connection, run, "succeeded", _held_back(changes), tables)
-    return Published(tuple(tables), tuple(changes), tuple(refusals))
+        ledger.record(connection, run, "succeeded", _held_back(changes), tables, drift)
+    return Published(
+        tuple(tables), tuple(changes), tuple(refusals), tuple(drift), len(errors), tuple(errors[:_ERRORS_TOLD])
+    )
+
+
+def _errors(connection: Connection, publication: Publication, sync_day: str) -> list[Quarantined]:
+    found = connection.execute(
+        sql.SQL(
+            """SELECT error_type, source_file, record_index, left(error_message, 1000) FROM {} WHERE sync_day = %s
+            ORDER BY source_file, record_index, error_message"""
+        ).format(sql.Identifier(publication.errors)),
+        [sync_day],
+    ).fetchall()
+    return [Quarantined(publication.pipeline, *row) for row in found]
 
 
 def _set(connection: Connection, run: Run) -> None:
@@ -117,7 +171,8 @@ def _run(
     seconds = time.monotonic() - began
     after = _written(connection, tables)
     changes = _changes(connection, publication)
-    gone = sum(c.count for c in changes if c.change in {"deactivated", "missing"})
+    gone = sum(c.count for c in changes if c.change in {"deactivated", "missing", "inactivated"})
+    marked = sum(c.count for c in changes if c.change == "removed")
     counts = []
     for position, table in enumerate(tables):
         inserted, updated, removed = (a - b for a, b in zip(after[table], before[table], strict=True))
@@ -139,7 +194,7 @@ def _run(
                 updated=updated,
                 unchanged=max(now - inserted - updated, 0),
                 deactivated=gone if position == 0 else 0,
-                removed=removed,
+                removed=removed + (marked if position == 0 else 0),
                 seconds=round(seconds, 3),
             )
         )
@@ -157,19 +212,19 @@ def _written(connection: Connection, tables: list[str]) -> dict[str, tuple[int, 
 
 
 def _changes(connection: Connection, publication: Publication) -> list[Change]:
-    table, key = sql.Identifier(publication.changes), sql.Identifier(publication.key)
+    table, key = sql.Identifier(publication.changes), sql.SQL(", ").join(map(sql.Identifier, publication.key))
     counted = connection.execute(
         sql.SQL("SELECT change, count(*) FROM {} GROUP BY change ORDER BY change").format(table)
     ).fetchall()
-    first = sql.SQL("SELECT {} FROM {} WHERE change = %s ORDER BY 1 LIMIT %s").format(key, table)
+    first = sql.SQL("SELECT {} FROM {} WHERE change = %s ORDER BY {} LIMIT %s").format(key, table, key)
     return [
         Change(
             publication.pipeline,
             change,
             count,
             tuple(
-                str(connection.execute(publication.who, [key]).fetchone()[0])  # type: ignore[index]  # a key of the table
-                for (key,) in connection.execute(first, [change, _EXAMPLES]).fetchall()
+                str(connection.execute(publication.who, bearer).fetchone()[0])  # type: ignore[index]  # a key of the table
+                for bearer in connection.execute(first, [change, _EXAMPLES]).fetchall()
             ),
         )
         for change, count in counted

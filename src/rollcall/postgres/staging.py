@@ -225,25 +225,3 @@ def count(connection: Connection, table: str) -> int:
     with explained():
         ((rows,),) = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchall()
     return int(rows)
-
-
-@dataclass(frozen=True)
-class StagedError:
-    """One row of stg_pipeline_errors, as a message needs it."""
-
-    pipeline: str
-    error_type: str
-    source_file: str
-    record_index: int | None
-    error_message: str
-
-
-def errors(connection: Connection, pipelines: Iterable[str], limit: int) -> list[StagedError]:
-    """The first rows that go into quarantine, in the order of the files."""
-    with explained():
-        rows = connection.execute(
-            """SELECT pipeline, error_type, source_file, record_index, error_message FROM stg_pipeline_errors
-            WHERE pipeline = ANY (%s) ORDER BY pipeline, source_file, record_index, error_message LIMIT %s""",
-            [list(pipelines), limit],
-        ).fetchall()
-    return [StagedError(*row) for row in rows]

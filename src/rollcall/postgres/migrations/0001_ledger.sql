@@ -47,8 +47,8 @@ COMMENT ON COLUMN sync_run_tables.staged IS 'Rows that the engine made of them.'
 COMMENT ON COLUMN sync_run_tables.inserted IS 'Rows added.';
 COMMENT ON COLUMN sync_run_tables.updated IS 'Rows rewritten because a value differed.';
 COMMENT ON COLUMN sync_run_tables.unchanged IS 'Rows of the table that were left as they were; not counted in a history.';
-COMMENT ON COLUMN sync_run_tables.deactivated IS 'Agents that were active before and are not now.';
-COMMENT ON COLUMN sync_run_tables.removed IS 'Rows deleted.';
+COMMENT ON COLUMN sync_run_tables.deactivated IS 'Agents, or groups, that were active before and are not now.';
+COMMENT ON COLUMN sync_run_tables.removed IS 'Rows deleted, or marked as removed.';
 COMMENT ON COLUMN sync_run_tables.seconds IS 'Time that publishing the pipeline took.';
 
 CREATE TABLE sync_watermarks (

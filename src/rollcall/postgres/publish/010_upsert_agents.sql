@@ -320,3 +320,6 @@ WHERE
     context.pipeline = 'agents'
     AND sync_watermarks.pipeline = context.pipeline
     AND context.sync_date > coalesce(sync_watermarks.sync_date, '-infinity');
+
+-- A group is inactive when nobody active is left in it. A run does this once, when it has published all.
+SELECT rollcall_mark_inactive_groups() WHERE nullif(current_setting('rollcall.run_id', true), '') IS NULL;
