@@ -19,4 +19,10 @@ echo
 echo "\$ rollcall status"
 "$rollcall" status
 echo
+echo "\$ rollcall groups"
+"$rollcall" groups
+echo
+echo "\$ rollcall agent nadia.rahal@example.com"
+"$rollcall" agent nadia.rahal@example.com
+echo
 echo "Look around:  ROLLCALL_HOME=$ROLLCALL_HOME $rollcall db shell     Stop the server:  ROLLCALL_HOME=$ROLLCALL_HOME $rollcall db stop"

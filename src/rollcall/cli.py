@@ -202,6 +202,32 @@ def errors(
     report.tell_json(found) if as_json else report.tell_errors(found)
 
 
+@app.command()
+def groups(
+    depth: Annotated[int, typer.Option("--depth", min=1, help="Levels to draw.")] = 10,
+    inactive: Annotated[bool, typer.Option("--inactive", help="Only inactive groups, and what leads to them.")] = False,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the groups as a tree: which are active, and how many members they have."""
+    found = status.groups(_settings(database_url))
+    if as_json:
+        report.tell_json([group for group in found if group["inactive"] or not inactive])
+    else:
+        report.tell_groups(found, depth, inactive=inactive)
+
+
+@app.command()
+def agent(
+    who: Annotated[str, typer.Argument(metavar="AGENT", help="An id or an e-mail address.")],
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Tell one agent's whole story: details, availability, roles with dates, groups, status by day."""
+    found = status.agent(_settings(database_url), who)
+    report.tell_json(found) if as_json else report.tell_agent(found)
+
+
 @db.command()
 def url(database_url: DatabaseUrl = None) -> None:
     """Print the database's URL, for psql and others; starts the embedded server if it does not run."""

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
@@ -78,7 +79,9 @@ def tell_outcome(outcome: Outcome) -> None:
     _out.print(table)
     for change in published.changes:
         more = f" and {change.count - len(change.examples):,} more" if change.count > len(change.examples) else ""
-        _out.print(f"{change.change} {change.count:,}: {escape(', '.join(map(_short, change.examples)))}{more}")
+        _out.print(
+            f"{change.pipeline} {change.change} {change.count:,}: {escape(', '.join(map(_short, change.examples)))}{more}"
+        )
     for drift in published.drift:
         if drift.rows:
             _out.print(f"drift: {drift.rows:,} {escape(drift.drift)}")
@@ -126,6 +129,9 @@ def tell_status(status: Row) -> None:
         _out.print(f"{label}: {count:,}")
     for pipeline in status["pipelines"]:
         _out.print(f"{pipeline['pipeline']}: published up to {pipeline['sync_date'] or 'never'}")
+    for drift in status["drift"]:
+        if drift["rows"]:
+            _out.print(f"drift: {drift['rows']:,} {escape(drift['drift'])}")
     tell_runs(status["runs"])
     if status["quarantine"]:
         table = _table("pipeline", "day", "error", "rows", numbers=1)
@@ -155,6 +161,99 @@ def tell_errors(errors: list[Row]) -> None:
         raw = json.dumps(error["raw_record"], ensure_ascii=False)
         _out.print(Text(f"  {raw[:200]}{'…' if len(raw) > 200 else ''}", style="dim"))
     _out.print(f"{len(errors):,} in quarantine" if errors else "The quarantine is empty.")
+
+
+def tell_groups(groups: list[Row], depth: int, *, inactive: bool) -> None:
+    """The hierarchy as a tree, `depth` levels of it; with `inactive` only inactive groups and what leads to them."""
+    parents = {g["group_id"]: g["parent_group_id"] for g in groups}
+    shown = set(parents)
+    if inactive:
+        shown = set()
+        for group in groups:
+            at = group["group_id"] if group["inactive"] else None
+            while at is not None and at not in shown:
+                shown.add(at)
+                at = parents[at]
+    below: dict[int | None, list[Row]] = {}
+    for group in groups:
+        if group["group_id"] in shown:
+            below.setdefault(group["parent_group_id"], []).append(group)
+    seen: set[int] = set()
+    for root in below.get(None, []):
+        _tell_tree(root, below, depth, seen)
+    for group in groups:  # the rest go round in circles
+        if group["group_id"] in shown - seen:
+            _tell_tree(group, below, depth, seen)
+    idle = sum(g["inactive"] for g in groups)
+    _out.print(f"{len(groups):,} groups, {idle:,} inactive" if groups else "There are no groups.")
+
+
+def _tell_tree(root: Row, below: dict[int | None, list[Row]], depth: int, seen: set[int]) -> None:
+    """Draw a tree without recursion: hierarchies may be deeper than Python's stack."""
+    stack = [(root, "", "", 1)]
+    while stack:
+        group, lead, branch, level = stack.pop()
+        again = group["group_id"] in seen
+        seen.add(group["group_id"])
+        children = [] if again else below.get(group["group_id"], [])
+        _out.print(f"{lead}{branch}{_group(group)}{' (again: a cycle)' if again else ''}", soft_wrap=True)
+        lead += {"": "", "├── ": "│   ", "└── ": "    "}[branch]
+        if children and level == depth:
+            hidden = _count_below(group, below, seen)
+            _out.print(f"{lead}└── [dim]… {hidden:,} more below (--depth)[/]", soft_wrap=True)
+        elif children:
+            *rest, last = children
+            stack.append((last, lead, "└── ", level + 1))
+            stack += [(child, lead, "├── ", level + 1) for child in reversed(rest)]
+
+
+def _count_below(group: Row, below: dict[int | None, list[Row]], seen: set[int]) -> int:
+    """Count, and mark as seen, all groups below one."""
+    before, stack = len(seen), [group]
+    while stack:
+        for child in below.get(stack.pop()["group_id"], []):
+            if child["group_id"] not in seen:
+                seen.add(child["group_id"])
+                stack.append(child)
+    return len(seen) - before
+
+
+def _group(group: Row) -> str:
+    colour, state = ("dim", "inactive") if group["inactive"] else ("green", "active")
+    people = f"{group['active_members']:,} of {group['members']:,} members active" if group["members"] else "no members"
+    return f"[{colour}]{escape(_short(group['name']))}[/] ({group['group_id']}): {state}, {people}"
+
+
+def tell_agent(story: Row) -> None:
+    """One agent's whole story: who it is, its roles and groups with their dates, its status day by day."""
+    agent, details = story["agent"], (story["details"] or [{}])[0]
+    _out.print(f"[bold]{escape(agent['name'])}[/] <{escape(agent['email'])}>, {agent['agent_id']}: {agent['status']}")
+    for label, value in [*agent.items(), *details.items()]:
+        if value is not None and label not in _TOLD:
+            _out.print(f"  {label}: {escape(_short(str(value)))}")
+    for one in story["availability"]:
+        state = {True: "available", False: "not available", None: "unknown"}[one["is_available"]]
+        since = f" since {one['available_since']:%Y-%m-%d %H:%M}Z" if one["available_since"] else ""
+        _out.print(f"channel {escape(one['channel'])}: {state}{since}")
+    for role in story["roles"]:
+        dates = [f"{h['action']} {h['sync_date']}" for h in story["role_history"] if h["role_id"] == role["role_id"]]
+        _out.print(f"role {escape(role['name'])} ({role['role_id']}): {role['status']} ({', '.join(dates)})")
+    for group in story["groups"]:
+        both = group["stated_by_agent"] and group["stated_by_group"]
+        side = "" if both else f", which only the {'agent' if group['stated_by_agent'] else 'group'}'s record states"
+        _out.print(f"group {escape(group['name'] or 'unknown')} ({group['group_id']}){side}")
+    for is_active, days in groupby(story["status_by_day"], key=lambda day: day["is_active"]):
+        dates = [day["sync_date"] for day in days]
+        span = f"{dates[0]} to {dates[-1]}" if len(dates) > 1 else str(dates[0])
+        _out.print(f"{span}: {'active' if is_active else 'inactive'}")
+    for error in story["quarantine"]:
+        place = _place(error["source_file"], error["record_index"])
+        _out.print(f"quarantine {escape(error['sync_day'])}: {escape(place)} {escape(error['error_message'])}")
+    if story["others_with_this_email"]:
+        _out.print(f"others with this e-mail: {', '.join(map(str, story['others_with_this_email']))}")
+
+
+_TOLD = {"agent_id", "name", "email", "status", "deactivated", "source"}
 
 
 def tell(text: str) -> None:

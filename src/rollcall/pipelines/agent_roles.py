@@ -93,6 +93,7 @@ AGENT_ROLES = Pipeline(
             "agent_role_mapping": ("agent_details.role_ids", "admin_roles.agent_ids"),
             "agent_role_history": (),
         },
+        stages={"agent_role_mapping": "stg_agent_roles"},
         changes="stg_agent_role_changes",
         key=("agent_id", "role_id"),
         who="""SELECT agent.name || ': ' || role.name FROM agents AS agent CROSS JOIN roles AS role

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ class Publication:
     """How one pipeline is published.
 
     `errors` is its quarantine. `feeds` maps each final table, the pipeline's own first, to the sources of its records.
+    `stages` names the staging table of a final table where it is not `stg_` and its name.
     `changes` is the staging table in which the file leaves what it did, a row per `key` and `change`, and `who` a
     SELECT that names the bearer of a key. `guards` hold back a mass change. Where a run does not publish the pipeline,
     it runs `otherwise` in its place, when all others are published.
@@ -45,6 +46,7 @@ class Publication:
     changes: str
     key: tuple[str, ...]
     who: str
+    stages: Mapping[str, str] = field(default_factory=dict)
     otherwise: str | None = None
     guards: tuple[Guard, ...] = ()
     drift: tuple[Drift, ...] = ()
@@ -177,7 +179,7 @@ def _run(
     for position, table in enumerate(tables):
         inserted, updated, removed = (a - b for a, b in zip(after[table], before[table], strict=True))
         fed = [s for s in sources if s.source in publication.feeds[table]]
-        rows = staged.get(f"stg_{table}")
+        rows = staged.get(publication.stages.get(table, f"stg_{table}"))
         # A history has no staging, and all its rows but today's are what they were.
         now = (
             0 if rows is None else _number(connection, sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table)))
