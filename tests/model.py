@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,20 @@ DETAILS = {
 IN_CONTACT = {*CONTACT, "avatar", "last_login_at"}
 
 
+def as_integer(value: Any) -> Any:
+    number = as_bigint(value)
+    text = text_of(value) if not isinstance(value, dict | list) else None
+    return number if number is None or (number is not BAD and abs(number) < 2**31 and len(str(text)) < 12) else BAD
+
+
+ROLE = {"name": as_text, "description": as_text, "agent_type": as_integer} | {
+    "is_default": as_boolean,
+    "created_at": as_timestamp,
+    "updated_at": as_timestamp,
+}
+GROUP = {"name": as_text, "parent_group_id": as_bigint, "created_at": as_timestamp, "updated_at": as_timestamp}
+
+
 @dataclass
 class Checked:
     """A record that was looked at: its place, its id where readable, its values unless it is bad."""
@@ -136,10 +151,9 @@ class Checked:
     file: str
     index: int | None
     kind: str | None
-    agent_id: int | None = None
+    key: int | None = None
     values: Row = field(default_factory=dict)
-    availability: list[Any] = field(default_factory=list)
-    group_ids: list[Any] = field(default_factory=list)
+    lists: dict[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -151,22 +165,25 @@ class Folder:
     records: list[Checked]
 
     def valid(self) -> dict[int, Checked]:
-        """One record an agent: the newest, then the last by file and position."""
+        """One record a key: the newest, then the last by file and position."""
         oldest = datetime.min.replace(tzinfo=UTC)
         best: dict[int, Checked] = {}
         for record in sorted(
             (r for r in self.records if r.kind is None),
             key=lambda r: (r.values["updated_at"] or oldest, r.file.encode(), r.index or 0),
         ):
-            assert record.agent_id is not None
-            best[record.agent_id] = record
+            assert record.key is not None
+            best[record.key] = record
         return best
 
     def named(self) -> set[int]:
-        return {r.agent_id for r in self.records if r.agent_id is not None}
+        return {r.key for r in self.records if r.key is not None}
+
+    def faults(self) -> list[tuple[Any, ...]]:
+        return [(r.file, r.index, r.kind, r.key) for r in self.records if r.kind]
 
 
-def read_folder(day: Path, name: str, resource: str) -> Folder:
+def read_folder(day: Path, name: str, resource: str, check: Callable[[str, int, Any], Checked]) -> Folder:
     folder = Folder((day / name).is_dir(), True, [])
     for path in sorted((day / name).glob("*"), key=lambda p: p.name.encode()):
         if not path.name.endswith((".json", ".jsonl")):
@@ -177,7 +194,7 @@ def read_folder(day: Path, name: str, resource: str) -> Folder:
                     folder.complete = False
                     folder.records.append(Checked(f"{name}/{path.name}", index, "PARSE_ERROR"))
                 else:
-                    folder.records.append(check(f"{name}/{path.name}", index, value, details=name == "agent_details"))
+                    folder.records.append(check(f"{name}/{path.name}", index, value))
         except (ValueError, RecursionError):
             folder.complete = False
             folder.records.append(Checked(f"{name}/{path.name}", None, "PARSE_ERROR"))
@@ -203,7 +220,20 @@ def _values(path: Path, resource: str) -> Iterator[tuple[int, Any]]:
             raise ValueError
 
 
-def check(file: str, index: int, value: Any, *, details: bool) -> Checked:
+def check_plain(fields: dict[str, Any], lists: tuple[str, ...], file: str, index: int, value: Any) -> Checked:
+    """A record of a folder whose records have an id and a name, and nothing nested but lists."""
+    if not isinstance(value, Object):
+        return Checked(file, index, "PARSE_ERROR")
+    values = {name: as_type(value.get("default" if name == "is_default" else name)) for name, as_type in fields.items()}
+    key, some = as_bigint(value.get("id")), [value.get(name) for name in lists]
+    is_bad = bool(value.twice) or key in {None, BAD} or values["name"] is None or any(v is BAD for v in values.values())
+    is_bad = is_bad or any(not (x is None or isinstance(x, list)) for x in some)
+    readable = None if key is BAD or "id" in value.twice else key
+    kind = "VALIDATION_ERROR" if is_bad else None
+    return Checked(file, index, kind, readable, values, {n: x or [] for n, x in zip(lists, some, strict=True)})
+
+
+def check_agent(details: bool, file: str, index: int, value: Any) -> Checked:
     if not isinstance(value, Object):
         return Checked(file, index, "PARSE_ERROR")
     contact = value.get("contact")
@@ -222,13 +252,13 @@ def check(file: str, index: int, value: Any, *, details: bool) -> Checked:
             found = value.get(name)
         values[name] = as_type(found)
     agent_id = as_bigint(value.get("id"))
-    lists = [value.get(name) for name in ("availability", "group_ids")] if details else [None, None]
+    lists = {name: value.get(name) for name in ("availability", "group_ids", "role_ids")} if details else {}
     is_bad = is_bad or any(v is BAD for v in values.values()) or agent_id in {None, BAD}
     is_bad = is_bad or values["email"] is None or values["name"] is None
-    is_bad = is_bad or any(not (x is None or isinstance(x, list)) for x in lists)
+    is_bad = is_bad or any(not (x is None or isinstance(x, list)) for x in lists.values())
     readable = None if agent_id is BAD or "id" in value.twice else agent_id
     kind = "VALIDATION_ERROR" if is_bad else None
-    return Checked(file, index, kind, readable, values, lists[0] or [], lists[1] or [])
+    return Checked(file, index, kind, readable, values, {name: some or [] for name, some in lists.items()})
 
 
 @dataclass
@@ -240,16 +270,43 @@ class State:
     availability: dict[tuple[int, str], Row] = field(default_factory=dict)
     membership: set[tuple[int, int]] = field(default_factory=set)
     history: dict[tuple[int, date], bool] = field(default_factory=dict)
-    errors: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
-    newest: date | None = None
+    roles: dict[int, Row] = field(default_factory=dict)
+    mapping: dict[tuple[int, int], tuple[str, bool, bool]] = field(default_factory=dict)
+    role_history: list[tuple[Any, ...]] = field(default_factory=list)
+    groups: dict[int, Row] = field(default_factory=dict)
+    group_membership: set[tuple[int, int]] = field(default_factory=set)
+    errors: dict[tuple[str, str], list[tuple[Any, ...]]] = field(default_factory=dict)
+    newest: dict[str, date] = field(default_factory=dict)
+
+    def begin(self, pipeline: str, on: date) -> bool:
+        """Note that a pipeline is synced; returns whether that is a backfill."""
+        before = self.newest.get(pipeline, on)
+        self.newest[pipeline] = max(before, on)
+        return on < before
 
 
-def sync(state: State, dump: Path, day: str, on: date) -> None:  # noqa: C901 - the rules, one after the other
+def sync(state: State, dump: Path, day: str, on: date) -> None:
     """Do to the state what a sync of the day must do."""
     folder = dump / f"sync-{day}"
-    master, roster = read_folder(folder, "agent_details", "agents"), read_folder(folder, "agents", "agents")
-    is_backfill = state.newest is not None and on < state.newest
-    quarantine = [(r.file, r.index, r.kind, r.agent_id) for f in (master, roster) for r in f.records if r.kind]
+    master = read_folder(folder, "agent_details", "agents", partial(check_agent, True))
+    roster = read_folder(folder, "agents", "agents", partial(check_agent, False))
+    roles = read_folder(folder, "roles", "roles", partial(check_plain, ROLE, ()))
+    admin = read_folder(folder, "admin_roles", "roles", partial(check_plain, ROLE, ("agent_ids",)))
+    groups = read_folder(folder, "admin_groups", "groups", partial(check_plain, GROUP, ("agent_ids",)))
+    if master.found or roster.found:
+        sync_agents(state, master, roster, day, on)
+    if roles.found or admin.found:
+        sync_roles(state, roles, admin, day, on)
+    if master.found or roster.found or admin.found:
+        sync_agent_roles(state, master, roster, admin, day, on)
+    if groups.found:
+        sync_groups(state, groups, day, on)
+    mark_inactive(state)
+
+
+def sync_agents(state: State, master: Folder, roster: Folder, day: str, on: date) -> None:  # noqa: C901 - as above
+    is_backfill = state.begin("agents", on)
+    quarantine = master.faults() + roster.faults()
     said: dict[int, bool | None] = {}  # whether today says that the agent is active; None: it cannot tell
     present = master.named() | roster.named()
 
@@ -301,8 +358,102 @@ def sync(state: State, dump: Path, day: str, on: date) -> None:  # noqa: C901 - 
             is_active = state.history[agent_id, max(before)] if before else False
         state.history[agent_id, on] = is_active
 
-    state.errors[day] = sorted(quarantine, key=repr)
-    state.newest = on if state.newest is None else max(on, state.newest)
+    state.errors["agent", day] = quarantine
+
+
+def sync_roles(state: State, roles: Folder, admin: Folder, day: str, on: date) -> None:
+    is_backfill = state.begin("roles", on)
+    state.errors["role", day] = roles.faults() + admin.faults()
+    if not is_backfill:
+        both = Folder(True, True, [*roles.records, *admin.records])
+        state.roles |= {role_id: record.values for role_id, record in both.valid().items()}
+
+
+def sync_agent_roles(  # noqa: C901 - the rule, line by line
+    state: State, master: Folder, roster: Folder, admin: Folder, day: str, on: date
+) -> None:
+    is_backfill = state.begin("agent_roles", on)
+    quarantine: list[tuple[Any, ...]] = []
+    said: dict[tuple[int, int], list[tuple[str, int | None, str]]] = {}  # by whom, and where
+    for folder, name in ((master, "role_ids"), (admin, "agent_ids")):
+        for key, record in folder.valid().items():
+            for other in map(as_bigint, record.lists[name]):
+                if other in {None, BAD}:
+                    ids = (key, None) if folder is master else (None, key)
+                    quarantine.append((record.file, record.index, "VALIDATION_ERROR", *ids))
+                else:
+                    pair = (key, other) if folder is master else (other, key)
+                    said.setdefault(pair, []).append((record.file, record.index, name))
+    for pair, places in said.items():
+        if pair[0] not in state.agents or pair[1] not in state.roles:
+            file, index, _ = max(places)
+            quarantine.append((file, index, "REFERENCE_ERROR", *pair))
+    state.errors["agent_role", day] = quarantine
+    if is_backfill:
+        return
+    for pair, places in said.items():
+        if pair[0] in state.agents and pair[1] in state.roles:
+            sides = {name for *_, name in places}
+            if state.mapping.get(pair, ("removed",))[0] == "removed":
+                state.role_history.append((*pair, "assigned", on, day))
+            state.mapping[pair] = ("assigned", "role_ids" in sides, "agent_ids" in sides)
+    for pair, (status, by_agent, by_role) in list(state.mapping.items()):
+        if status == "assigned" and pair not in said and _is_revoked(*pair, by_agent, by_role, master, roster, admin):
+            state.mapping[pair] = ("removed", by_agent, by_role)
+            state.role_history.append((*pair, "removed", on, day))
+
+
+def _is_revoked(
+    agent_id: int, role_id: int, by_agent: bool, by_role: bool, master: Folder, roster: Folder, admin: Folder
+) -> bool:
+    """Whether everybody who gave a role says no, and nobody may still say yes."""
+    is_gone = agent_id not in master.named() | roster.named() and master.complete and roster.complete
+    agent_says_no = agent_id in master.valid() or is_gone
+    agent_is_silent = not master.found
+    if not agent_says_no and not agent_is_silent:
+        return False
+    if role_id in admin.valid():
+        role_says_no = True
+    elif role_id in admin.named() or not admin.complete:
+        return False
+    else:
+        role_says_no = bool(admin.records)
+    return (agent_says_no or not by_agent) and (role_says_no or is_gone or not by_role)
+
+
+def sync_groups(state: State, groups: Folder, day: str, on: date) -> None:
+    is_backfill = state.begin("groups", on)
+    quarantine = groups.faults()
+    valid = groups.valid()
+    known = state.groups.keys() | valid.keys()
+    members: dict[int, set[int]] = {}
+    for group_id, record in valid.items():
+        found = [as_bigint(element) for element in record.lists["agent_ids"]]
+        ids = {a for a in found if isinstance(a, int)}
+        quarantine += [(record.file, record.index, "VALIDATION_ERROR", group_id)] * sum(a in {None, BAD} for a in found)
+        quarantine += [(record.file, record.index, "REFERENCE_ERROR", group_id)] * len(ids - state.agents.keys())
+        members[group_id] = ids & state.agents.keys()
+        parent = record.values["parent_group_id"]
+        if parent is not None and parent not in known:
+            quarantine.append((record.file, record.index, "REFERENCE_ERROR", group_id))
+    state.errors["group", day] = quarantine
+    if is_backfill:
+        return
+    for group_id, record in valid.items():
+        parent = record.values["parent_group_id"]
+        state.groups[group_id] = record.values | {"parent_group_id": parent if parent in known else None}
+    stays = groups.named() - valid.keys() if groups.complete else known - valid.keys()
+    state.group_membership = {(g, a) for g, a in state.group_membership if g in stays}
+    state.group_membership |= {(g, a) for g, ids in members.items() for a in ids}
+
+
+def mark_inactive(state: State) -> None:
+    """A group is active if an active agent is in it, or it is above one that is."""
+    active = {g for g, a in state.group_membership if state.agents[a]["status"] == "active"}
+    while above := {state.groups[g]["parent_group_id"] for g in active} - active - {None}:
+        active |= above
+    for group_id, row in state.groups.items():
+        row["inactive"] = group_id not in active
 
 
 def _row(record: Checked, is_active: bool, day: str) -> Row:
@@ -317,7 +468,7 @@ def _children(state: State, agent_id: int, record: Checked, *, write: bool) -> l
     fault = (record.file, record.index, "VALIDATION_ERROR", agent_id)
     channels: dict[str, Row] = {}
     kept: set[str] = set()
-    for element in record.availability:
+    for element in record.lists["availability"]:
         if not isinstance(element, Object):
             bad.append(fault)
             continue
@@ -332,7 +483,7 @@ def _children(state: State, agent_id: int, record: Checked, *, write: bool) -> l
             kept |= {channel} if isinstance(channel, str) else set()
         else:
             channels[channel] = row
-    groups = [as_bigint(element) for element in record.group_ids]
+    groups = [as_bigint(element) for element in record.lists["group_ids"]]
     bad += [fault] * sum(group in {None, BAD} for group in groups)
     if write:
         state.details[agent_id] = {name: record.values[name] for name in DETAILS}

@@ -39,6 +39,8 @@ def mostly(good: st.SearchStrategy[Any], share: int = 12) -> st.SearchStrategy[A
 
 
 groups = st.one_of(st.none(), st.lists(mostly(st.integers(10, 14), 6), max_size=4), odd)
+members = st.one_of(st.none(), st.lists(mostly(st.integers(1, 8), 12), max_size=4), odd)
+held = st.one_of(st.none(), st.lists(mostly(st.integers(20, 24), 12), max_size=3), st.lists(st.integers(20, 23)), odd)
 channels = st.one_of(
     st.none(),
     st.lists(
@@ -67,7 +69,12 @@ def records(draw: st.DrawFn, *, details: bool) -> Any:
         "deactivated": draw(st.sampled_from([None, False, False, True])),
     }
     if details:
-        record |= {"group_ids": draw(groups), "availability": draw(channels), "signature": draw(st.none() | texts)}
+        record |= {
+            "group_ids": draw(groups),
+            "role_ids": draw(held),
+            "availability": draw(channels),
+            "signature": draw(st.none() | texts),
+        }
         record["contact" if draw(st.booleans()) else "extra"] = record.get("contact")
         if isinstance(record.get("contact"), dict):
             record["contact"] |= {"avatar": draw(st.sampled_from([None, "u", {"avatar_url": "v"}, {"b": 1}, [1]]))}
@@ -75,17 +82,40 @@ def records(draw: st.DrawFn, *, details: bool) -> Any:
 
 
 @st.composite
-def files(draw: st.DrawFn, *, details: bool) -> tuple[str, bytes]:
-    some = draw(st.lists(records(details=details), max_size=4))
+def plain_records(draw: st.DrawFn, /, numbers: st.SearchStrategy[int], **fields: st.SearchStrategy[Any]) -> Any:
+    """A record with an id and a name, such as a role or a group."""
+    if draw(st.integers(0, 25)) == 0:
+        return draw(odd)
+    record = {"id": draw(mostly(numbers, 20)), "name": draw(mostly(texts, 20)), "updated_at": draw(mostly(moments, 20))}
+    record |= {name: draw(values) for name, values in fields.items() if draw(st.integers(0, 4))}
+    return {key: record[key] for key in draw(st.permutations(list(record)))}
+
+
+RECORDS = {
+    "agent_details": records(details=True),
+    "agents": records(details=False),
+    "roles": plain_records(st.integers(20, 24), description=texts, default=mostly(booleans), agent_type=st.just(1)),
+    "admin_roles": plain_records(st.integers(20, 24), agent_ids=members),
+    "admin_groups": plain_records(
+        st.integers(10, 16), agent_ids=members, parent_group_id=mostly(st.none() | st.integers(10, 17), 15)
+    ),
+}
+RESOURCE = {"roles": "roles", "admin_roles": "roles", "admin_groups": "groups"}
+
+
+@st.composite
+def files(draw: st.DrawFn, folder: str) -> tuple[str, bytes]:
+    some = draw(st.lists(RECORDS[folder], max_size=5))
     texts_ = [json.dumps(r, ensure_ascii=draw(st.booleans()) or "\\ud8" in json.dumps(r)) for r in some]
     if texts_ and texts_[0].startswith('{"id"') and draw(st.integers(0, 20)) == 0:
         texts_[0] = texts_[0].replace('{"id"', '{"id": 3, "id"', 1)
     array = f"[{', '.join(texts_)}]"
-    shape = draw(st.sampled_from(["array", "array", "lines", "results", "agents", "object", "bad"]))
+    resource = RESOURCE.get(folder, "agents")
+    shape = draw(st.sampled_from(["array", "array", "array", "lines", "results", resource, "object", "bad"]))
     match shape:
         case "lines":
             return ".jsonl", "\n".join([*texts_, *draw(st.sampled_from([[], [], [""], ["{bad"]]))]).encode()
-        case "results" | "agents":
+        case "results" | "agents" | "roles" | "groups":
             return ".json", f'{{"next": null, "{shape}": {array}}}'.encode()
         case "object":
             return ".json", (texts_ or [""])[0].encode()
@@ -97,8 +127,8 @@ def files(draw: st.DrawFn, *, details: bool) -> tuple[str, bytes]:
 
 
 folders = {
-    "agent_details": st.none() | st.lists(files(details=True), min_size=1, max_size=3),
-    "agents": st.none() | st.lists(files(details=False), min_size=1, max_size=2),
+    folder: st.none() | st.lists(files(folder), min_size=1, max_size=3 if folder == "agent_details" else 2)
+    for folder in RECORDS
 }
 days = st.fixed_dictionaries(folders)
 runs = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4)), min_size=1, max_size=4)
@@ -141,21 +171,32 @@ def tables(db: Database) -> dict[str, Any]:
             (row["agent_id"], row["sync_date"]): row["is_active"]
             for row in db.rows("SELECT * FROM agent_status_history")
         },
+        "roles": {row["role_id"]: without(row, "role_id") for row in db.rows("SELECT * FROM roles")},
+        "mapping": {
+            (row["agent_id"], row["role_id"]): (row["status"], row["said_by_agent"], row["said_by_role"])
+            for row in db.rows("SELECT * FROM agent_role_mapping")
+        },
+        "role history": sorted(
+            tuple(row.values())
+            for row in db.rows("SELECT agent_id, role_id, action, sync_date, sync_day FROM agent_role_history")
+        ),
+        "groups": {row["group_id"]: without(row, "group_id") for row in db.rows("SELECT * FROM groups")},
+        "group membership": {tuple(row.values()) for row in db.rows("SELECT group_id, agent_id FROM group_membership")},
         "errors": {
-            day: sorted(
-                (
-                    tuple(row.values())
-                    for row in db.rows(
-                        """SELECT source_file, record_index, error_type, agent_id FROM agent_pipeline_errors
-                        WHERE sync_day = %s""",
-                        day,
-                    )
-                ),
-                key=repr,
-            )
-            for day in ("day0", "day1", "day2")
+            (name, day): rows for name, ids in QUARANTINE.items() for day, rows in errors(db, name, ids).items()
         },
     }
+
+
+QUARANTINE = {"agent": "agent_id", "role": "role_id", "agent_role": "agent_id, role_id", "group": "group_id"}
+
+
+def errors(db: Database, name: str, ids: str) -> dict[str, list[tuple[Any, ...]]]:
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for row in db.rows(f"SELECT sync_day, source_file, record_index, error_type, {ids} FROM {name}_pipeline_errors"):
+        day, *values = row.values()
+        found.setdefault(day, []).append(tuple(values))
+    return {day: sorted(rows, key=repr) for day, rows in found.items()}
 
 
 def expected(state: model.State) -> dict[str, Any]:
@@ -165,7 +206,12 @@ def expected(state: model.State) -> dict[str, Any]:
         "availability": state.availability,
         "membership": state.membership,
         "history": state.history,
-        "errors": {day: state.errors.get(day, []) for day in ("day0", "day1", "day2")},
+        "roles": state.roles,
+        "mapping": state.mapping,
+        "role history": sorted(state.role_history),
+        "groups": state.groups,
+        "group membership": state.group_membership,
+        "errors": {where: sorted(rows, key=repr) for where, rows in state.errors.items() if rows},
     }
 
 

@@ -21,8 +21,30 @@ ONE_ELEMENT_BAD = [
 ]
 
 
-def changes(outcome: Outcome) -> dict[str, int]:
-    return {change.change: change.count for change in outcome.published.changes}
+def changes(outcome: Outcome, pipeline: str = "agents") -> dict[str, int]:
+    return {change.change: change.count for change in outcome.published.changes if change.pipeline == pipeline}
+
+
+def roles(db: Database) -> dict[tuple[int, int], str]:
+    rows = db.rows("SELECT agent_id, role_id, status FROM agent_role_mapping")
+    return {(row["agent_id"], row["role_id"]): row["status"] for row in rows}
+
+
+def role_history(db: Database) -> list[tuple[Any, ...]]:
+    rows = db.rows("SELECT agent_id, role_id, action, extract(day FROM sync_date)::INT AS day FROM agent_role_history")
+    return [tuple(row.values()) for row in rows]
+
+
+def inactive(db: Database) -> set[int]:
+    return {row["group_id"] for row in db.rows("SELECT group_id FROM groups WHERE inactive")}
+
+
+def role(role_id: int, **more: Any) -> dict[str, Any]:
+    return {"id": role_id, "name": f"Role {role_id}", **more}
+
+
+def group(group_id: Any, *agent_ids: Any, parent: Any = None) -> dict[str, Any]:
+    return {"id": group_id, "name": f"Group {group_id}", "agent_ids": list(agent_ids), "parent_group_id": parent}
 
 
 def history(db: Database) -> dict[tuple[int, int], bool]:
@@ -250,6 +272,280 @@ class TestDuplicates:
         assert self.name_after(db, sync)[0] == "good"
 
 
+class TestRoles:
+    """Roles."""
+
+    def day(self, dump: Dump, name: str, agents: list[Any], admin: Any = None, roster: Any = None) -> None:
+        dump.write(name, "agent_details", agents)
+        dump.write(name, "roles", [role(n) for n in (10, 11, 12)])
+        if admin is not None:
+            dump.write(name, "admin_roles", admin)
+        if roster is not None:
+            dump.write(name, "agents", roster)
+
+    def test_roles_given_taken_and_given_again_are_three_rows_of_history(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for number, held in enumerate(([10, 11], [11], [11, 10]), start=1):
+            self.day(dump, f"day{number}", [agent(1, role_ids=held)])
+        sync("day1", "2026-01-05")
+        assert roles(db) == {(1, 10): "assigned", (1, 11): "assigned"}
+        outcome = sync("day2", "2026-01-06")
+        assert changes(outcome, "agent_roles") == {"removed": 1}
+        assert roles(db) == {(1, 10): "removed", (1, 11): "assigned"}
+        sync("day3", "2026-01-07")
+        rows = db.rows("SELECT * FROM agent_role_mapping WHERE role_id = 10")
+        assert [(r["status"], r["removed_at"], r["assigned_at"] is None) for r in rows] == [("assigned", None, False)]
+        wanted = [(1, 10, "assigned", 5), (1, 11, "assigned", 5), (1, 10, "removed", 6), (1, 10, "assigned", 7)]
+        assert role_history(db) == wanted
+        sync("day3", "2026-01-07")
+        assert role_history(db) == wanted
+
+    def test_roles_in_another_order_or_twice_or_as_text_are_no_change(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.day(dump, "day1", [agent(1, role_ids=[10, 11, 12])])
+        self.day(dump, "day2", [agent(1, role_ids=["12", 10, 10, 11])])
+        sync("day1", "2026-01-05")
+        before = db.versions()
+        sync("day2", "2026-01-06")
+        after = db.versions()
+        assert {t for t in before if "role" in t and before[t] != after[t]} == set()
+
+    def test_roles_are_said_by_either_side(self, db: Database, dump: Dump, sync: Sync) -> None:
+        self.day(dump, "day1", [agent(1, role_ids=[10]), agent(2)], [role(11, agent_ids=[1, 2]), role(13)])
+        sync("day1", "2026-01-05")
+        assert roles(db) == {(1, 10): "assigned", (1, 11): "assigned", (2, 11): "assigned"}
+        assert db.one("SELECT count(*) FROM roles") == 4
+
+    @pytest.mark.parametrize("admin", [None, []])
+    def test_roles_of_a_folder_that_is_missing_or_empty_stay(
+        self, admin: Any, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.day(dump, "day1", [agent(1, role_ids=[]), agent(2)], [role(11, agent_ids=[1, 2])])
+        dump.write("day2", "agent_details", [agent(1, role_ids=[]), agent(2)])
+        if admin is not None:
+            dump.write("day2", "admin_roles", admin)
+            dump.write("day2", "roles", admin)
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 11): "assigned", (2, 11): "assigned"}
+
+    def test_roles_of_an_agent_whose_details_are_missing_but_that_is_on_the_roster_stay(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        both = [agent(1, role_ids=[10]), agent(2, role_ids=[11])]
+        self.day(dump, "day1", both, roster=both)
+        self.day(dump, "day2", both[:1], [role(11, agent_ids=[])], roster=both)
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 10): "assigned", (2, 11): "assigned"}
+
+    def test_roles_of_a_missing_agent_are_removed_but_not_where_absence_does_not_count(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        both = [agent(1, role_ids=[10]), agent(2, role_ids=[11])]
+        self.day(dump, "day1", both)
+        self.day(dump, "day2", both[:1])
+        dump.write("day2", "agent_details", b"[")
+        self.day(dump, "day3", both[:1])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 10): "assigned", (2, 11): "assigned"}
+        sync("day3", "2026-01-07")
+        assert roles(db) == {(1, 10): "assigned", (2, 11): "removed"}
+        assert db.status() == {1: "active", 2: "inactive"}
+
+    def test_roles_of_a_rejected_record_stay_on_either_side(self, db: Database, dump: Dump, sync: Sync) -> None:
+        self.day(dump, "day1", [agent(1, role_ids=[10]), agent(2)], [role(11, agent_ids=[2]), role(12, agent_ids=[2])])
+        self.day(
+            dump, "day2", [agent(1, role_ids=[], available="x"), agent(2)],
+            [role(11, agent_ids=[], default="x"), role(12, agent_ids=[])],
+        )  # fmt: skip
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 10): "assigned", (2, 11): "assigned", (2, 12): "removed"}
+
+    def test_roles_of_an_unreadable_folder_of_roles_stay(self, db: Database, dump: Dump, sync: Sync) -> None:
+        self.day(dump, "day1", [agent(1)], [role(11, agent_ids=[1]), role(12, agent_ids=[1])])
+        self.day(dump, "day2", [agent(1)], [role(12, agent_ids=[])])
+        dump.write("day2", "admin_roles", b"{")
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 11): "assigned", (1, 12): "removed"}
+
+    def test_roles_only_from_the_side_of_the_roles(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for day, members in (("day1", [1, 2]), ("day2", [2])):
+            dump.write(day, "agents", [agent(1), agent(2)])
+            dump.write(day, "admin_roles", [role(11, agent_ids=members)])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 11): "removed", (2, 11): "assigned"}
+
+    def test_roles_in_a_backfill_stay(self, db: Database, dump: Dump, sync: Sync) -> None:
+        self.day(dump, "day1", [agent(1, role_ids=[10])])
+        self.day(dump, "day2", [agent(1, role_ids=[11])])
+        sync("day2", "2026-01-06")
+        before = role_history(db)
+        sync("day1", "2026-01-05")
+        assert roles(db) == {(1, 11): "assigned"}
+        assert role_history(db) == before
+
+    def test_roles_of_both_folders_the_newest_wins(self, db: Database, dump: Dump, sync: Sync) -> None:
+        old, new = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+        dump.write("day1", "roles", [role(1, updated_at=old), role(2, updated_at=new), role(3) | {"name": "own"}])
+        dump.write("day1", "admin_roles", [
+            role(1, updated_at=new) | {"name": "newer"}, role(2, updated_at=old) | {"name": "older"}, role(3),
+        ])  # fmt: skip
+        sync("day1", "2026-01-05")
+        names = [row["name"] for row in db.rows("SELECT name FROM roles ORDER BY role_id")]
+        assert names == ["newer", "Role 2", "own"]
+
+
+class TestGroups:
+    """Groups."""
+
+    def test_groups_are_active_through_a_member_at_any_depth(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True)])
+        dump.write("day1", "admin_groups", [
+            group(1), group(2, parent=1), group(3, 1, parent=2), group(4, 2, parent=1), group(5),
+        ])  # fmt: skip
+        sync("day1", "2026-01-05")
+        assert inactive(db) == {4, 5}
+
+    def test_groups_that_lose_their_last_active_agent_are_inactive_on_that_sync(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for day, members in (("day1", [1]), ("day2", []), ("day3", [1])):
+            dump.write(day, "agent_details", [agent(1)])
+            dump.write(day, "admin_groups", [group(1), group(2, *members, parent=1)])
+        sync("day1", "2026-01-05")
+        assert inactive(db) == set()
+        outcome = sync("day2", "2026-01-06")
+        assert changes(outcome, "groups") == {"inactivated": 2}
+        assert inactive(db) == {1, 2}
+        assert db.one("SELECT count(*) FROM group_membership") == 0
+        sync("day3", "2026-01-07")
+        assert inactive(db) == set()
+
+    @pytest.mark.parametrize("length", [1, 2, 3, 7])
+    def test_groups_in_a_cycle_share_their_activity(self, length: int, db: Database, dump: Dump, sync: Sync) -> None:
+        cycle = [group(n, *([1] if n == 0 else []), parent=(n + 1) % length) for n in range(length)]
+        other = [group(10 + n, parent=10 + (n + 1) % length) for n in range(length)]
+        dump.write("day1", "agent_details", [agent(1)])
+        dump.write("day1", "admin_groups", [*cycle, *other, group(20, parent=0), group(21, 1, parent=20)])
+        sync("day1", "2026-01-05")
+        assert inactive(db) == {10 + n for n in range(length)}
+
+    def test_groups_follow_agents_also_when_only_agents_are_synced(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1)])
+        dump.write("day1", "admin_groups", [group(1), group(2, 1, parent=1)])
+        dump.write("day2", "agent_details", [agent(1, deactivated=True)])
+        dump.write("day3", "agent_details", [agent(1)])
+        sync("day1", "2026-01-05")
+        outcome = sync("day2", "2026-01-06")
+        assert changes(outcome, "groups") == {"inactivated": 2}
+        assert inactive(db) == {1, 2}
+        before = db.versions()["groups"]
+        sync("day2", "2026-01-06")
+        assert db.versions()["groups"] == before
+        sync("day3", "2026-01-07")
+        assert inactive(db) == set()
+
+    def test_groups_gone_from_the_source_keep_their_row_and_lose_their_members(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for day, some in (("day1", [group(1), group(2, 1)]), ("day2", [group(1, 1, parent=2)]), ("day3", [])):
+            dump.write(day, "agent_details", [agent(1)])
+            dump.write(day, "admin_groups", some)
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert db.rows("SELECT * FROM group_membership") == [{"group_id": 1, "agent_id": 1}]
+        assert inactive(db) == set()  # 2 has no members any more, but 1 is below it
+        sync("day3", "2026-01-07")
+        assert inactive(db) == {1, 2}
+
+    def test_groups_that_were_rejected_or_may_stand_in_an_unreadable_file_stay(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1)])
+        dump.write("day1", "admin_groups", [group(1, 1), group(2, 1), group(3, 1)])
+        dump.write("day2", "agent_details", [agent(1)])
+        dump.write("day2", "admin_groups", [group(1) | {"name": None}, group(3)])
+        dump.write("day2", "admin_groups", b"[")
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert db.rows("SELECT group_id FROM group_membership ORDER BY 1") == [{"group_id": 1}, {"group_id": 2}]
+        assert db.one("SELECT name FROM groups WHERE group_id = 1") == "Group 1"
+
+    def test_groups_in_a_chain_a_thousand_deep(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1)])
+        dump.write(
+            "day1", "admin_groups", [group(n, *([1] if n == 1000 else []), parent=n - 1) for n in range(1, 1001)]
+        )
+        sync("day1", "2026-01-05")
+        assert inactive(db) == set()
+
+    def test_groups_in_a_backfill_stay(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1)])
+        dump.write("day1", "admin_groups", [group(1), group(3, 1)])
+        dump.write("day2", "agent_details", [agent(1)])
+        dump.write("day2", "admin_groups", [group(1, 1), group(2)])
+        sync("day2", "2026-01-06")
+        before = db.versions()
+        sync("day1", "2026-01-05")
+        after = db.versions()
+        assert [after[t] for t in ("groups", "group_membership")] == [before[t] for t in ("groups", "group_membership")]
+
+
+class TestLinks:
+    """Links."""
+
+    def test_links_to_nobody_are_left_out_and_told_with_their_place(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1, role_ids=[10, 99])], "a.json")
+        dump.write("day1", "roles", [role(10)])
+        dump.write("day1", "admin_roles", [role(11, agent_ids=[1, 98])], "a.json")
+        dump.write("day1", "admin_groups", [group(1), group(2, 1, 97, parent=96)], "a.json")
+        sync("day1", "2026-01-05")
+        assert roles(db) == {(1, 10): "assigned", (1, 11): "assigned"}
+        columns = "error_type, error_message, source_file, record_index, raw_record"
+        assert [tuple(r.values()) for r in db.rows(f"SELECT {columns} FROM agent_role_pipeline_errors ORDER BY 2")] == [
+            ("REFERENCE_ERROR", "agent_ids: found 98, expected a known agent", "admin_roles/a.json", 0, 98),
+            ("REFERENCE_ERROR", "role_ids: found 99, expected a known role", "agent_details/a.json", 0, 99),
+        ]
+        assert [tuple(r.values()) for r in db.rows(f"SELECT {columns} FROM group_pipeline_errors ORDER BY 2")] == [
+            ("REFERENCE_ERROR", "agent_ids: found 97, expected a known agent", "admin_groups/a.json", 1, 97),
+            ("REFERENCE_ERROR", "parent_group_id: found 96, expected a known group", "admin_groups/a.json", 1, 96),
+        ]
+        assert db.one("SELECT parent_group_id FROM groups WHERE group_id = 2") is None
+
+    def test_links_are_made_when_what_they_point_at_arrives(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for day, late in (("day1", []), ("day2", [96])):
+            dump.write(day, "agent_details", [agent(1, role_ids=[99]), *map(agent, late)])
+            dump.write(day, "roles", [role(99) for _ in late])
+            dump.write(day, "admin_groups", [group(2, 96, parent=96), *map(group, late)])
+        sync("day1", "2026-01-05")
+        assert (roles(db), db.rows("SELECT * FROM group_membership")) == ({}, [])
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 99): "assigned"}
+        assert db.rows("SELECT * FROM group_membership") == [{"group_id": 2, "agent_id": 96}]
+        assert db.one("SELECT parent_group_id FROM groups WHERE group_id = 2") == 96
+
+
+class TestDrift:
+    """Drift."""
+
+    def test_drift_counts_the_memberships_that_one_side_alone_states(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1, group_ids=[1, 2, 3]), agent(2)])
+        dump.write("day1", "admin_groups", [group(1, 1, 2), group(2), group(3)])
+        outcome = sync("day1", "2026-01-05")
+        found = {"memberships that only the agent states": 2, "memberships that only the group states": 1}
+        assert {d.drift: d.rows for d in outcome.published.drift} == found
+        assert {r["drift"]: r["rows"] for r in db.rows("SELECT drift, rows FROM sync_run_drift")} == found
+
+
 class TestHistory:
     """History."""
 
@@ -456,6 +752,31 @@ class TestBoundedDamage:
         with pytest.raises(Refused, match="11 of 50 memberships"):
             sync("day2", "2026-01-06")
         assert db.one("SELECT count(*) FROM agent_group_membership") == 50
+
+    @pytest.mark.parametrize(("kept", "passes"), [(40, True), (39, False)])
+    def test_bounded_damage_covers_role_assignments(
+        self, kept: int, passes: bool, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1, role_ids=list(range(50)))])
+        dump.write("day1", "roles", [role(n) for n in range(50)])
+        dump.write("day2", "agent_details", [agent(1, role_ids=list(range(kept)))])
+        sync("day1", "2026-01-05")
+        if passes:
+            sync("day2", "2026-01-06")
+        else:
+            with pytest.raises(Refused, match="11 of 50 role assignments would go"):
+                sync("day2", "2026-01-06")
+        assert list(roles(db).values()).count("assigned") == (kept if passes else 50)
+
+    def test_bounded_damage_covers_the_members_of_groups(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(n) for n in range(50)])
+        dump.write("day1", "admin_groups", [group(1, *range(50))])
+        dump.write("day2", "agent_details", [agent(n) for n in range(50)])
+        dump.write("day2", "admin_groups", [group(1, *range(39))])
+        sync("day1", "2026-01-05")
+        with pytest.raises(Refused, match="11 of 50 members of groups would go"):
+            sync("day2", "2026-01-06")
+        assert db.one("SELECT count(*) FROM group_membership") == 50
 
     @pytest.mark.parametrize(("limit", "passes"), [("1", True), ("0", False), ("50%", True), ("49.9%", False)])
     def test_bounded_damage_max_rejected(self, limit: str, passes: bool, db: Database, dump: Dump, sync: Sync) -> None:

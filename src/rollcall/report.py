@@ -79,9 +79,8 @@ def tell_outcome(outcome: Outcome) -> None:
     _out.print(table)
     for change in published.changes:
         more = f" and {change.count - len(change.examples):,} more" if change.count > len(change.examples) else ""
-        _out.print(
-            f"{change.pipeline} {change.change} {change.count:,}: {escape(', '.join(map(_short, change.examples)))}{more}"
-        )
+        who = escape(", ".join(map(_short, change.examples)))
+        _out.print(f"{change.pipeline} {change.change} {change.count:,}: {who}{more}")
     for drift in published.drift:
         if drift.rows:
             _out.print(f"drift: {drift.rows:,} {escape(drift.drift)}")

@@ -62,6 +62,10 @@ class Staged:
     rows: dict[str, int]
     reused: list[str]
 
+    def once(self) -> tuple[StagedSource, ...]:
+        """What was read, each source once, though pipelines share some."""
+        return tuple({s.source: s for s in reversed(self.sources)}.values())[::-1]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -116,7 +120,7 @@ def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True
     pipelines = _chosen(request.only)
     with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as (connection, url):
         run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
-        return tuple(_stage(connection, url, engine, pipelines, day, run, tell, reread=True).sources)
+        return _stage(connection, url, engine, pipelines, day, run, tell, reread=True).once()
 
 
 def publish_staged(
@@ -359,7 +363,7 @@ def _publish(
     publications = [p.publication for p in PIPELINES]
     published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
     notes = dict.fromkeys(_notes(pipelines, staged))  # pipelines may share a folder
-    outcome = Outcome(run, plan, tuple(staged.sources), published, tuple(notes))
+    outcome = Outcome(run, plan, staged.once(), published, tuple(notes))
     if published.refusals and not plan:
         raise Refused(outcome)
     return outcome
