@@ -63,9 +63,10 @@ class Dump:
             groups.reverse()
             channels.reverse()
         group_ids = json.dumps([*groups, "seven"] if bad and kind == 3 else groups)
+        roles = [71_000_300_000 + number % 20, 71_000_300_000 + (number + changed) % 7]
         own = (
             f'"org_agent_id": "{400_000_000_000_000_000 + number}", "group_ids": {group_ids}, "role_ids":'
-            f' [{71_000_300_000 + number % 20}], "availability": [{", ".join(channels)}], '
+            f' {json.dumps(roles)}, "availability": [{", ".join(channels)}], '
             if is_master
             else ""
         )
@@ -82,6 +83,31 @@ class Dump:
             ' "2022-08-31T17:53:32Z", "avatar": null}, "scope": 1, "focus_mode": true}'
         )
 
+    def roles(self) -> Iterator[str]:
+        """The roles, the same every day."""
+        for number in range(20):
+            yield json.dumps(
+                {"id": 71_000_300_000 + number, "name": f"Role {number}", "default": number < 3, "agent_type": 1}
+            )
+
+    def groups(self, day: int) -> Iterator[str]:
+        """The groups of a day, in a tree of eight children each, with the members whose own records name them."""
+        members: dict[int, list[int]] = {}
+        for number in range(self.agents):
+            if chance(self.seed, "drift", number, day) >= self.dirt:
+                for group in (number * 7 % 2000, 2000 + number * 13 % 500):
+                    members.setdefault(group, []).append(71_000_000_000 + number)
+        for number in range(2500):
+            yield json.dumps(
+                {
+                    "id": 71_000_500_000 + number,
+                    "name": f"Group {number}",
+                    "parent_group_id": 71_000_500_000 + number // 8 if number else None,
+                    "agent_ids": members.get(number, []),
+                    "updated_at": "2026-01-01T00:00:00Z",
+                }
+            )
+
 
 def write(out: Path, dump: Dump, days: int, layout: str) -> None:
     """Write the days: `agent_details/` in pages or one file per agent, `agents/` in pages."""
@@ -95,6 +121,9 @@ def write(out: Path, dump: Dump, days: int, layout: str) -> None:
         else:
             _write_pages(folder / "agent_details", (record for _, record in dump.master(day)))
         _write_pages(folder / "agents", dump.roster(day))
+        for name, records in (("roles", dump.roles()), ("admin_groups", dump.groups(day))):
+            (folder / name).mkdir()
+            _write_pages(folder / name, records)
 
 
 def _write_pages(folder: Path, records: Iterable[str]) -> None:

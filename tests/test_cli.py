@@ -277,3 +277,33 @@ def test_a_second_run_waits_for_the_first(shell: Shell, dump: Dump, db: Database
         assert process.poll() is None
     assert process.wait(timeout=60) == 0
     assert db.status() == {1: "active"}
+
+
+def test_groups_are_drawn_as_a_tree(synced: Shell, snapshot: SnapshotAssertion) -> None:
+    assert synced.show("groups") == snapshot(name="all")
+    assert synced.show("groups", "--inactive") == snapshot(name="inactive")
+    assert synced.show("groups", "--depth", "2") == snapshot(name="two levels")
+    found = json.loads(synced.run("groups", "--inactive", "--json").stdout)
+    assert [group["name"] for group in found] == ["Field Support", "Pilot"]
+
+
+def test_thousands_of_groups_are_drawn_without_choking(shell: Shell, db: Database) -> None:
+    db.connection.execute(
+        """INSERT INTO groups (group_id, name, parent_group_id, inactive)
+        SELECT n, 'Deep ' || n, nullif(n - 1, 0), true FROM generate_series(1, 5000) AS n
+        UNION ALL SELECT 10000 + n, 'Wide [b]' || n, 10000, n > 1 FROM generate_series(0, 5000) AS n"""
+    )
+    lines = shell.run("groups").stdout.splitlines()
+    assert lines[-1] == "10,001 groups, 9,999 inactive"
+    assert "└── … 4,990 more below (--depth)" in lines[10]
+    assert any("Wide [b]5000 (15000): inactive, no members" in line for line in lines)
+    assert "Deep 3000 " in shell.run("groups", "--depth", "3000").stdout
+    assert shell.run("groups", "--inactive", "--depth", "2").stdout.count("Wide") == 5001
+
+
+def test_one_agent_has_a_whole_story(synced: Shell, snapshot: SnapshotAssertion) -> None:
+    assert synced.show("agent", "NADIA.rahal@example.com") == snapshot(name="by e-mail")
+    assert synced.show("agent", "71000000005") == snapshot(name="by id")
+    assert synced.show("agent", "nadia.rahall@example.com") == snapshot(name="nobody")
+    assert synced.show("agent", "rahal") == snapshot(name="somebody")
+    assert json.loads(synced.run("agent", "71000000021", "--json").stdout)["quarantine"][0]["sync_day"] == "day3"

@@ -1,13 +1,14 @@
 """What the pages say is what the program does. `make docs` writes the generated parts anew."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from rollcall.pipelines import PIPELINES
 from rollcall.settings import Settings
-from tests.conftest import DAYS, SAMPLE, Database, Shell
+from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [
@@ -18,6 +19,8 @@ COMMANDS = [
     "status",
     "runs",
     "errors",
+    "groups",
+    "agent",
     "db url",
     "db shell",
     "db migrate",
@@ -116,3 +119,28 @@ def test_the_rules_page_and_the_tests_name_the_same_rules() -> None:
         re.findall(r'^class Test\w+:\n    """(.+?)\."""', (ROOT / "tests" / "test_rules.py").read_text(), re.MULTILINE)
     )
     assert page == tests
+
+
+def test_the_page_on_adding_a_pipeline_adds_one(shell: Shell, dump: Dump, db: Database, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "adding-a-pipeline.md").read_text()
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    for kind, name, text in re.findall(r"```\w+\n(?:--|#) (file|edit): (\S+)\n(.*?)```", page, re.DOTALL):
+        path = tmp_path / name
+        if kind == "file":
+            path.write_text(text)
+        else:
+            added, line = text.strip().split("\n\n")
+            old = path.read_text()
+            path.write_text(added + "\n" + re.sub(r"^PIPELINES: .*$", line, old, flags=re.MULTILINE))
+    dump.write("day1", "skills", [{"id": 1, "name": "Printers"}, {"id": "x", "name": "Bad"}])
+    environment = shell.environment | {"PYTHONPATH": str(tmp_path / "src")}
+    for _ in range(2):
+        done = shell.run("sync", dump.path, "--day", "day1", "--sync-date", "2026-01-05", env=environment)
+        assert done.returncode == 0, done.stderr
+    assert db.rows("SELECT * FROM skills") == [{"skill_id": 1, "name": "Printers"}]
+    assert db.one("SELECT error_message FROM skill_pipeline_errors").startswith('id: found "x", expected an integer')
+    assert "skills: 1\n" in shell.run("status", env=environment).stdout
+    assert db.rows("SELECT inserted, unchanged FROM sync_run_tables WHERE pipeline = 'skills' ORDER BY run_id") == [
+        {"inserted": 1, "unchanged": 0},
+        {"inserted": 0, "unchanged": 1},
+    ]

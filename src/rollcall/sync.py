@@ -64,7 +64,11 @@ class Staged:
 
     def once(self) -> tuple[StagedSource, ...]:
         """What was read, each source once, though pipelines share some."""
-        return tuple({s.source: s for s in reversed(self.sources)}.values())[::-1]
+        order = [p.name for p in PIPELINES]
+        first: dict[str, StagedSource] = {}
+        for one in sorted(self.sources, key=lambda s: (order.index(s.pipeline), s.source)):
+            first.setdefault(one.source, one)
+        return tuple(first.values())
 
 
 @dataclass(frozen=True)
