@@ -24,6 +24,7 @@ docs: $(VENV)/.developed
 
 bench: $(VENV)/.developed
 	$(BIN)/python bench/bench.py --markdown bench/out/table.md $(BENCH)
+	$(BIN)/python bench/hierarchy.py
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rollcall needs Python 3.11 or newer; set PYTHON=python3.11")'
