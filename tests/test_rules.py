@@ -374,6 +374,54 @@ class TestRoles:
         sync("day2", "2026-01-06")
         assert roles(db) == {(1, 11): "assigned", (1, 12): "removed"}
 
+    def test_roles_of_an_agent_that_only_an_unreadable_roster_may_list_stay(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.day(dump, "day1", [agent(1, role_ids=[10]), agent(2)], roster=[agent(1), agent(2)])
+        self.day(dump, "day2", [agent(2)], roster=[agent(2)])
+        dump.write("day2", "agents", b"[")
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 10): "assigned"}
+
+    def test_roles_that_agents_said_stay_on_a_day_without_the_master_list(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.day(dump, "day1", [agent(1, role_ids=[10])], [role(11, agent_ids=[1])])
+        dump.write("day2", "agents", [agent(1)])
+        dump.write("day2", "admin_roles", [role(10, agent_ids=[]), role(11, agent_ids=[])])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 10): "assigned", (1, 11): "removed"}
+
+    def test_roles_that_both_sides_said_go_when_both_say_no(self, db: Database, dump: Dump, sync: Sync) -> None:
+        self.day(dump, "day1", [agent(1, role_ids=[10])], [role(10, agent_ids=[1])])
+        self.day(dump, "day2", [agent(1, role_ids=[])])
+        self.day(dump, "day3", [agent(1, role_ids=[])], [role(10, agent_ids=[])])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 10): "assigned"}
+        sync("day3", "2026-01-07")
+        assert roles(db) == {(1, 10): "removed"}
+
+    def test_roles_whose_own_record_is_gone_from_a_folder_that_has_others_go(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.day(dump, "day1", [agent(1)], [role(11, agent_ids=[1]), role(12, agent_ids=[1])])
+        self.day(dump, "day2", [agent(1)], [role(12, agent_ids=[1])])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 11): "removed", (1, 12): "assigned"}
+
+    def test_roles_that_the_agent_denies_stay_while_a_rejected_role_may_say_them(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.day(dump, "day1", [agent(1, role_ids=[11, 12])])
+        self.day(dump, "day2", [agent(1, role_ids=[])], [role(11, agent_ids=[1], default="x"), role(12)])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert roles(db) == {(1, 11): "assigned", (1, 12): "removed"}
+
     def test_roles_only_from_the_side_of_the_roles(self, db: Database, dump: Dump, sync: Sync) -> None:
         for day, members in (("day1", [1, 2]), ("day2", [2])):
             dump.write(day, "agents", [agent(1), agent(2)])
@@ -478,6 +526,16 @@ class TestGroups:
         assert db.rows("SELECT group_id FROM group_membership ORDER BY 1") == [{"group_id": 1}, {"group_id": 2}]
         assert db.one("SELECT name FROM groups WHERE group_id = 1") == "Group 1"
 
+    def test_groups_that_stand_twice_once_valid_and_once_not_follow_the_valid_record(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for day, members in (("day1", [1, 2]), ("day2", [2])):
+            dump.write(day, "agent_details", [agent(1), agent(2)])
+            dump.write(day, "admin_groups", [group(1, *members), group(1, 1) | {"name": None}])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert db.rows("SELECT * FROM group_membership") == [{"group_id": 1, "agent_id": 2}]
+
     def test_groups_in_a_chain_a_thousand_deep(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
         dump.write(
@@ -518,6 +576,13 @@ class TestLinks:
             ("REFERENCE_ERROR", "parent_group_id: found 96, expected a known group", "admin_groups/a.json", 1, 96),
         ]
         assert db.one("SELECT parent_group_id FROM groups WHERE group_id = 2") is None
+
+    def test_links_to_a_parent_that_was_rejected_and_never_known(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "admin_groups", [group(1, parent=2), group(2) | {"name": None}])
+        sync("day1", "2026-01-05")
+        assert db.rows("SELECT group_id, parent_group_id FROM groups") == [{"group_id": 1, "parent_group_id": None}]
+        found = db.rows("SELECT error_type FROM group_pipeline_errors ORDER BY 1")
+        assert [row["error_type"] for row in found] == ["REFERENCE_ERROR", "VALIDATION_ERROR"]
 
     def test_links_are_made_when_what_they_point_at_arrives(self, db: Database, dump: Dump, sync: Sync) -> None:
         for day, late in (("day1", []), ("day2", [96])):

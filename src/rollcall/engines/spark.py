@@ -98,7 +98,7 @@ class Spark:
             self._session.stop()
         for frame in [] if self._is_mine else self._kept:
             frame.unpersist()
-        if self._log and error is None:
+        if self._log and not isinstance(error, EngineError):
             self._log.unlink()
 
     @cached_property
@@ -273,8 +273,7 @@ class Spark:
         cut = [row for row in found if row[1] is not None]
         numbers: list[tuple[str, int, int, bool, bool]] = []
         for file, parts in groupby(cut, key=lambda row: row[0]):
-            before, bad = 0, None
-            mine = list(parts)
+            before, mine = 0, list(parts)
             bad = next((at for _, at, _, _, faults in mine if faults), None)
             for _, at, count, *_ in mine:
                 numbers.append((file, at, before, bad is not None, at == bad))
