@@ -535,6 +535,7 @@ class TestGroups:
         sync("day1", "2026-01-05")
         sync("day2", "2026-01-06")
         assert db.rows("SELECT * FROM group_membership") == [{"group_id": 1, "agent_id": 2}]
+        assert db.one("SELECT count(*) FROM stg_groups") == 1
 
     def test_groups_in_a_chain_a_thousand_deep(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
