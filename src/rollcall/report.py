@@ -94,7 +94,7 @@ def tell_outcome(outcome: Outcome) -> None:
 
 def _short(text: str) -> str:
     """A name as a line of a summary can bear it."""
-    line = " ".join(text.split())
+    line = " ".join(text.split()) or "(blank)"
     return line if len(line) <= 80 else f"{line[:79]}…"
 
 

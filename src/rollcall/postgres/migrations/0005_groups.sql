@@ -95,7 +95,7 @@ COMMENT ON COLUMN stg_group_changes.change IS 'added, changed, activated or inac
 INSERT INTO sync_watermarks (pipeline) VALUES ('groups');
 
 -- Climb from the groups that have an active member to all above them, each group once: a cycle ends where it began.
-CREATE FUNCTION rollcall_active_groups(hierarchy REGCLASS) RETURNS TABLE (group_id BIGINT) LANGUAGE plpgsql AS $$
+CREATE FUNCTION rollcall_active_groups(hierarchy REGCLASS) RETURNS SETOF BIGINT LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY EXECUTE format(
         'WITH RECURSIVE active (group_id) AS (
@@ -117,12 +117,12 @@ $$;
 COMMENT ON FUNCTION rollcall_active_groups IS
 'The groups that have an active member themselves or below them; hierarchy: a table with group_id and parent_group_id.';
 
-CREATE FUNCTION rollcall_mark_inactive_groups() RETURNS VOID LANGUAGE SQL AS $$
+CREATE FUNCTION rollcall_mark_inactive_groups() RETURNS VOID LANGUAGE sql AS $$
     TRUNCATE stg_group_changes;
     INSERT INTO stg_group_changes (group_id, change)
     SELECT one.group_id, CASE WHEN one.inactive THEN 'activated' ELSE 'inactivated' END
     FROM groups AS one
-    LEFT JOIN rollcall_active_groups('groups') AS active ON active.group_id = one.group_id
+    LEFT JOIN rollcall_active_groups('groups') AS active (group_id) ON active.group_id = one.group_id
     WHERE one.inactive <> (active.group_id IS NULL);
     UPDATE groups SET inactive = change.change = 'inactivated'
     FROM stg_group_changes AS change

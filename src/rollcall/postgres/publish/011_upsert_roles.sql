@@ -30,12 +30,12 @@ FROM stg_role_changes AS change
 JOIN stg_roles AS today ON today.role_id = change.role_id
 ORDER BY today.role_id
 ON CONFLICT (role_id) DO UPDATE SET
-name = EXCLUDED.name,
-description = EXCLUDED.description,
-is_default = EXCLUDED.is_default,
-agent_type = EXCLUDED.agent_type,
-created_at = EXCLUDED.created_at,
-updated_at = EXCLUDED.updated_at;
+    name = excluded.name,
+    description = excluded.description,
+    is_default = excluded.is_default,
+    agent_type = excluded.agent_type,
+    created_at = excluded.created_at,
+    updated_at = excluded.updated_at;
 
 -- Quarantine of the day, replaced.
 DELETE FROM role_pipeline_errors

@@ -85,7 +85,9 @@ CROSS JOIN (
         today.agent_id, today.role_id, 'REFERENCE_ERROR',
         concat_ws(
             '; ',
-            CASE WHEN agent.agent_id IS NULL THEN format('agent_ids: found %s, expected a known agent', today.agent_id) END,
+            CASE
+                WHEN agent.agent_id IS NULL THEN format('agent_ids: found %s, expected a known agent', today.agent_id)
+            END,
             CASE WHEN role.role_id IS NULL THEN format('role_ids: found %s, expected a known role', today.role_id) END
         ),
         CASE WHEN today.source_file LIKE 'admin_roles/%' THEN today.agent_id ELSE today.role_id END::TEXT,

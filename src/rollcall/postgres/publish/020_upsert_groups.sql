@@ -50,7 +50,8 @@ SELECT
     CASE WHEN today.group_id IS NULL THEN known.name ELSE today.name END AS name,
     CASE
         WHEN today.group_id IS NULL THEN known.parent_group_id
-        WHEN EXISTS (SELECT FROM groups AS parent WHERE parent.group_id = today.parent_group_id) THEN today.parent_group_id
+        WHEN EXISTS (SELECT FROM groups AS parent WHERE parent.group_id = today.parent_group_id)
+            THEN today.parent_group_id
         WHEN EXISTS (
             SELECT FROM stg_groups AS parent
             WHERE parent.group_id = today.parent_group_id AND NOT parent.is_rejected
@@ -69,7 +70,8 @@ FULL JOIN groups AS known ON known.group_id = today.group_id;
 
 ANALYZE next_groups;
 
-CREATE TEMP TABLE active_groups AS SELECT active.group_id FROM rollcall_active_groups('next_groups') AS active;
+CREATE TEMP TABLE active_groups AS
+SELECT active.group_id FROM rollcall_active_groups('next_groups') AS active (group_id);
 
 TRUNCATE stg_group_changes;
 
