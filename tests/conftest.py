@@ -253,6 +253,7 @@ class Shell:
         text = re.sub(
             r'"(seconds|started_at|finished_at|ingested_at|created_at)": ("[^"]*"|[\d.]+)', r'"\1": "..."', text
         )
+        text = re.sub(r"ingested_at: .*", "ingested_at: WHEN", text)
         return re.sub(r" +$", "", text, flags=re.MULTILINE)
 
 
@@ -298,10 +299,13 @@ def spark() -> Iterator["SparkSession"]:
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.master("local[2,3]")  # a task may fail twice
-    for key, value in {"spark.ui.enabled": "false", "spark.log.level": "OFF", "spark.driver.memory": "1g"}.items():
+    warehouse = tempfile.mkdtemp(prefix="warehouse-")
+    options = {"spark.ui.enabled": "false", "spark.log.level": "OFF", "spark.driver.memory": "1g"}
+    for key, value in (options | {"spark.sql.warehouse.dir": warehouse}).items():
         builder = builder.config(key, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         session = builder.getOrCreate()
     yield session
     session.stop()
+    shutil.rmtree(warehouse)

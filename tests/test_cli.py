@@ -226,7 +226,7 @@ def test_ctrl_c_is_one_line_and_changes_nothing(shell: Shell, dump: Dump, db: Da
     WHERE locktype = 'advisory' AND datname = current_database()"""
     while not db.one(held) and process.poll() is None:
         time.sleep(0.01)
-    time.sleep(0.3)
+    time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said

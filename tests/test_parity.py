@@ -99,7 +99,7 @@ def test_bad_input(pair: Pair, dump: Dump) -> None:
     assert len(tables["agent_pipeline_errors"]) > 200
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=st.tuples(model.days, model.days), order=st.lists(st.sampled_from([0, 1]), min_size=1, max_size=2))
 def test_any_days(pair: Pair, content: tuple[Any, ...], order: list[int]) -> None:
     pair.empty()

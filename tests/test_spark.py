@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -206,6 +207,7 @@ def test_a_session_of_its_own_says_nothing_and_leaves_nothing(shell: Shell, db: 
     assert done.stdout.startswith("day1 as of 2026-01-05, spark, run 1\n")
     assert db.one("SELECT count(*) FROM agents") == 25
     assert [path.name for path in (tmp_path / "tmp").iterdir() if "rollcall" in path.name] == []
+    assert [path.name for path in tmp_path.iterdir() if "spark" in path.name] == []
 
 
 def test_a_session_that_does_not_start(shell: Shell) -> None:
@@ -214,7 +216,7 @@ def test_a_session_that_does_not_start(shell: Shell) -> None:
     assert done.stderr.startswith("error: Spark does not start: ")
     (log,) = re.findall(r"Its log is (.*)\.$", done.stderr)
     assert "lots" in Path(log).read_text()
-    Path(log).unlink()
+    shutil.rmtree(Path(log).parent)
 
 
 def test_a_wrong_option(shell: Shell) -> None:

@@ -42,7 +42,7 @@ _DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itsel
 _SPOOL_UP_TO: Final = 16 * 1024 * 1024  # bytes of a file that is taken into memory whole
 _SPOOL_CHUNK: Final = 4 * 1024 * 1024
 _ROW, _COLUMN = b"\x1e", b"\x1f"  # control characters, which no JSON text holds
-_TEMP: Final = "rollcall-engine-"
+TEMP: Final = "rollcall-engine-"
 _TEMP_IS_OLD: Final = 2 * 24 * 3600  # seconds
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
@@ -102,13 +102,13 @@ class DuckDB:
 
     def __enter__(self) -> Self:
         try:
-            self._temp = Path(tempfile.mkdtemp(prefix=_TEMP, dir=self._temp_parent))
+            self._temp = Path(tempfile.mkdtemp(prefix=TEMP, dir=self._temp_parent))
         except OSError as error:
             raise EngineError(
                 f"No temporary folder can be made in {self._temp_parent or tempfile.gettempdir()}: {error.strerror}.",
                 "Set ROLLCALL_TEMP_FOLDER to one with free space.",
             ) from error
-        for old in self._temp.parent.glob(f"{_TEMP}*"):  # of runs that were killed
+        for old in self._temp.parent.glob(f"{TEMP}*"):  # of runs that were killed
             with suppress(FileNotFoundError):  # of a run that ends just now
                 if time.time() - old.stat().st_mtime > _TEMP_IS_OLD:
                     shutil.rmtree(old, ignore_errors=True)

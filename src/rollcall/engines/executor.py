@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from rollcall.engines import Rows, Sink
-from rollcall.engines.duckdb import DuckDB
+from rollcall.engines.duckdb import TEMP, DuckDB
 from rollcall.source import Folder, SourceFile, describe
 
 Batches = Iterator[pa.RecordBatch]
@@ -141,7 +141,7 @@ class ReadFiles(Task):
 
     def run(self, batches: Batches) -> Batches:
         """Yield the rows of all files."""
-        with tempfile.TemporaryDirectory(prefix="rollcall-task-") as temp, self.open() as engine:
+        with tempfile.TemporaryDirectory(prefix=f"{TEMP}task-") as temp, self.open() as engine:
             whole: list[SourceFile] = []
             for part in self.parts(self.folder, batches, Path(temp)):
                 if part.begin is None:

@@ -83,7 +83,7 @@ class Spark:
         self._settings = settings
         self._kept: list[DataFrame] = []
         self._is_mine = False
-        self._log: Path | None = None
+        self._folder: Path | None = None
         self._bytes = 0
 
     def __enter__(self) -> Self:
@@ -98,8 +98,8 @@ class Spark:
             self._session.stop()
         for frame in [] if self._is_mine else self._kept:
             frame.unpersist()
-        if self._log and not isinstance(error, EngineError):
-            self._log.unlink()
+        if self._folder and not isinstance(error, EngineError):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     @cached_property
     def _session(self) -> SparkSession:
@@ -109,7 +109,7 @@ class Spark:
             if active:
                 session, wanted = active.newSession(), {**_SESSION, **conf}
             else:
-                session, self._log = _start(conf)
+                session, self._folder = _start(conf)
                 self._is_mine, wanted = True, _SESSION
             for key, value in wanted.items():
                 session.conf.set(key, value)
@@ -333,7 +333,8 @@ def _cores(session: SparkSession) -> int:
 def _start(conf: dict[str, str]) -> tuple[SparkSession, Path | None]:
     """Start a session as the options, the environment and Spark's own configuration say; on this machine by default.
 
-    A JVM that this starts logs to a file, which is returned too: a person wants to read what rollcall says.
+    A JVM that this starts has a folder for itself, which is returned too: its log goes there, because a person wants
+    to read what rollcall says.
     """
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # says in JSON what an exception says too
     builder = SparkSession.builder.appName("rollcall")
@@ -343,17 +344,18 @@ def _start(conf: dict[str, str]) -> tuple[SparkSession, Path | None]:
     check_java()
     if conf.get("spark.master", "local").startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    descriptor, name = tempfile.mkstemp(prefix="rollcall-spark-", suffix=".log")
+    folder = Path(tempfile.mkdtemp(prefix="rollcall-spark-"))
+    builder = builder.config(map={**_STARTED, "spark.sql.warehouse.dir": str(folder / "warehouse"), **conf})
     stderr = os.dup(2)
-    os.dup2(descriptor, 2)
-    try:
-        return builder.config(map={**_STARTED, **conf}).getOrCreate(), Path(name)
-    except (PySparkException, Py4JError, OSError) as error:
-        raise EngineError(f"Spark does not start: {_reason(error)}", f"Its log is {name}.") from error
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(descriptor)
+    with (folder / "log").open("wb") as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            return builder.getOrCreate(), folder
+        except (PySparkException, Py4JError, OSError) as error:
+            raise EngineError(f"Spark does not start: {_reason(error)}", f"Its log is {folder / 'log'}.") from error
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def check_java() -> None:
