@@ -219,7 +219,7 @@ def test_importing_the_commands_loads_no_engine() -> None:
 
 
 def test_ctrl_c_is_one_line_and_changes_nothing(shell: Shell, dump: Dump, db: Database) -> None:
-    dump.write("day1", "agent_details", [agent(n, signature="x" * 300) for n in range(60_000)])
+    dump.write("day1", "agent_details", [agent(n, signature="x" * 300) for n in range(150_000)])
     arguments = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
     process = subprocess.Popen(arguments, env=shell.environment, stderr=subprocess.PIPE, text=True)
     held = """SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
