@@ -83,3 +83,8 @@ class Contract:
     def is_scalar(self) -> bool:
         """Whether a record is a plain value, as in `group_ids`."""
         return self.fields[0].paths == ("",)
+
+
+def ids(name: str, key: str) -> Contract:
+    """The contract of a list of plain ids, such as `group_ids`; `key` is the column that an id becomes."""
+    return Contract(name, (column(key, BIGINT, "", required=True),), key=key)

@@ -1,6 +1,6 @@
 """The agents pipeline: the master list and the roster of the day become agents and what hangs on them."""
 
-from rollcall.contract import BIGINT, BOOLEAN, TEXT, TEXT_OR_AVATAR, TIMESTAMP, Contract, column
+from rollcall.contract import BIGINT, BOOLEAN, TEXT, TEXT_OR_AVATAR, TIMESTAMP, Contract, column, ids
 from rollcall.pipelines.pipeline import Pipeline, Source, Staging
 from rollcall.postgres.guard import Guard
 from rollcall.postgres.publish import Publication
@@ -36,9 +36,9 @@ _AVAILABILITY = Contract(
     key="channel",
 )
 
-_GROUP_IDS = Contract("group_ids", (column("group_id", BIGINT, "", required=True),), key="group_id")
+_GROUP_IDS = ids("group_ids", "group_id")
 
-_ROLE_IDS = Contract("role_ids", (column("role_id", BIGINT, "", required=True),), key="role_id")
+_ROLE_IDS = ids("role_ids", "role_id")
 
 _MASTER_LIST = Contract(
     "agent_details",

@@ -1,11 +1,11 @@
 """The groups pipeline: groups, their members, and which of them have anyone left."""
 
-from rollcall.contract import BIGINT, TEXT, TIMESTAMP, Contract, column
+from rollcall.contract import BIGINT, TEXT, TIMESTAMP, Contract, column, ids
 from rollcall.pipelines.pipeline import Pipeline, Source, Staging
 from rollcall.postgres.guard import Guard
 from rollcall.postgres.publish import Drift, Publication
 
-_AGENT_IDS = Contract("agent_ids", (column("agent_id", BIGINT, "", required=True),), key="agent_id")
+_AGENT_IDS = ids("agent_ids", "agent_id")
 
 _GROUP = (
     column("group_id", BIGINT, "id", required=True),

@@ -1,6 +1,6 @@
 """The roles pipeline: the roles of the day, from either folder that carries them."""
 
-from rollcall.contract import BIGINT, BOOLEAN, INTEGER, TEXT, TIMESTAMP, Contract, column
+from rollcall.contract import BIGINT, BOOLEAN, INTEGER, TEXT, TIMESTAMP, Contract, column, ids
 from rollcall.pipelines.pipeline import Pipeline, Source, Staging
 from rollcall.postgres.publish import Publication
 
@@ -14,7 +14,7 @@ _ROLE = (
     column("updated_at", TIMESTAMP),
 )
 
-_AGENT_IDS = Contract("agent_ids", (column("agent_id", BIGINT, "", required=True),), key="agent_id")
+_AGENT_IDS = ids("agent_ids", "agent_id")
 
 _ROLES = Source("roles", "roles", Contract("roles", _ROLE, key="role_id", newest="updated_at"))
 ADMIN_ROLES = Source(

@@ -113,6 +113,7 @@ def publish(
     changes: list[Change] = []
     drift: list[DriftCount] = []
     errors: list[Quarantined] = []
+    quarantine = 0
     read = {s.pipeline for s in sources}
     chosen = [p for p in publications if p.pipeline in read]
     refusals = judge_rejected(limits, sources)
@@ -135,24 +136,30 @@ def publish(
             drift += [
                 DriftCount(publication.pipeline, d.what, _number(connection, d.select)) for d in publication.drift
             ]
-            errors += _errors(connection, publication, run.sync_day)
+            mine_bad, first = _errors(connection, publication, run.sync_day)
+            quarantine += mine_bad
+            errors += first
         if plan or refusals:
             raise Rollback(transaction)
         ledger.record(connection, run, "succeeded", _held_back(changes), tables, drift)
     return Published(
-        tuple(tables), tuple(changes), tuple(refusals), tuple(drift), len(errors), tuple(errors[:_ERRORS_TOLD])
+        tuple(tables), tuple(changes), tuple(refusals), tuple(drift), quarantine, tuple(errors[:_ERRORS_TOLD])
     )
 
 
-def _errors(connection: Connection, publication: Publication, sync_day: str) -> list[Quarantined]:
+def _errors(connection: Connection, publication: Publication, sync_day: str) -> tuple[int, list[Quarantined]]:
+    """Count a day's quarantine, and fetch the first rows of it: there may be more than memory holds."""
+    table = sql.Identifier(publication.errors)
+    counted = connection.execute(sql.SQL("SELECT count(*) FROM {} WHERE sync_day = %s").format(table), [sync_day])
+    ((total,),) = counted.fetchall()
     found = connection.execute(
         sql.SQL(
             """SELECT error_type, source_file, record_index, left(error_message, 1000) FROM {} WHERE sync_day = %s
-            ORDER BY source_file, record_index, error_message"""
-        ).format(sql.Identifier(publication.errors)),
-        [sync_day],
+            ORDER BY source_file, record_index, error_message LIMIT %s"""
+        ).format(table),
+        [sync_day, _ERRORS_TOLD],
     ).fetchall()
-    return [Quarantined(publication.pipeline, *row) for row in found]
+    return total, [Quarantined(publication.pipeline, *row) for row in found]
 
 
 def _set(connection: Connection, run: Run) -> None:
