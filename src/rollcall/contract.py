@@ -5,7 +5,9 @@ A type is pinned by its lexical form, a regular expression that every engine rea
 the same value, or the same quarantine row, whichever engine reads it.
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Final
 
 
@@ -14,22 +16,41 @@ class Type:
     """A column type: its SQL name, what a message calls it, and the text that it takes.
 
     `form` is an anchored regular expression; None takes any text. With `member`, an object stands for a text too: the
-    member of that name is kept, else the object's JSON.
+    member of that name is kept, else the object's JSON. `is_exact`: a number's text is taken as it stands in the JSON,
+    because parsers make a float of it, which holds 15 digits.
     """
 
     sql: str
     called: str
     form: str | None = None
     member: str | None = None
+    is_exact: bool = False
+
+
+def decimal(called: str, form: str) -> Type:
+    """A number of any fractional digits, kept as its text until PostgreSQL makes NUMERIC of it."""
+    return Type("VARCHAR", called, form, is_exact=True)
 
 
 _HOUR_MINUTE = "([01][0-9]|2[0-3]):?[0-5][0-9]"
+
+_EXPONENT = "([eE][+-]?[0-9]{1,2})?"
 
 TEXT: Final = Type("VARCHAR", "text")
 TEXT_OR_AVATAR: Final = Type("VARCHAR", "text or an object", member="avatar_url")
 BIGINT: Final = Type("BIGINT", "an integer of at most 64 bits", form="^-?[0-9]{1,19}$")
 INTEGER: Final = Type("INTEGER", "an integer of at most 32 bits", form="^-?[0-9]{1,10}$")
 BOOLEAN: Final = Type("BOOLEAN", "true or false", form="^([Tt]rue|TRUE|[Ff]alse|FALSE)$")
+DIGIT: Final = Type("INTEGER", "a whole number from 0 to 9", form="^[0-9]$")
+DATE: Final = Type("DATE", "a date such as 2026-01-05", form="^[12][0-9]{3}-[0-9]{2}-[0-9]{2}$")
+DECIMAL: Final = decimal("a number", f"^-?[0-9]{{1,20}}([.][0-9]{{1,30}})?{_EXPONENT}$")
+NOT_NEGATIVE: Final = decimal(
+    "a number that is not negative", f"^([0-9]{{1,20}}([.][0-9]{{1,30}})?{_EXPONENT}|-0+([.]0+)?)$"
+)
+POSITIVE: Final = decimal(
+    "a number above zero",
+    f"^(0{{0,19}}[1-9][0-9]{{0,19}}([.][0-9]{{1,30}})?|0{{1,20}}[.]0{{0,29}}[1-9][0-9]{{0,29}}){_EXPONENT}$",
+)
 # ISO 8601 with seconds; no offset means UTC. Years 1000 to 2999 fit every engine, PostgreSQL and Python.
 TIMESTAMP: Final = Type(
     "TIMESTAMPTZ",
@@ -60,6 +81,33 @@ def column(name: str, type_: Type, *paths: str, required: bool = False) -> Field
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What a record as a whole must not be: SQL over its columns, and what to tell where that is true."""
+
+    broken: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A column `name` whose value comes from outside, for records where `wanted` is true.
+
+    That is SQL over a record's columns and, as `<column>__text`, the texts that they are made of. `find` takes the
+    keys, each a text and a date that the SQL of `text` and `on` gives, and returns the value of each for which there is
+    one. Where there is none, the record is at fault, and `message` tells of what. The answers are those of a version of
+    `package`.
+    """
+
+    name: str
+    wanted: str
+    text: str
+    on: str
+    find: Callable[[Iterable[tuple[str, date]]], Mapping[tuple[str, date], str]]
+    package: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Contract:
     """The shape of one record, or of one element of a list inside a record.
 
@@ -72,6 +120,8 @@ class Contract:
     key: str
     newest: str | None = None
     lists: tuple["Contract", ...] = field(default=())
+    rules: tuple[Rule, ...] = ()
+    lookup: Lookup | None = None
 
     @property
     def objects(self) -> tuple[str, ...]:

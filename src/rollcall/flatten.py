@@ -13,10 +13,11 @@ and the output a row per record: its place, a column per field, a JSON text per 
 """
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
-from rollcall.contract import Contract, Field
+from rollcall.contract import Contract, Field, Lookup
 
 PLACE = "source_file, record_index"
 PARSE_ERROR = "PARSE_ERROR"
@@ -89,6 +90,24 @@ SELECT * EXCLUDE (nth) FROM (
 ) WHERE nth = 1"""
 
 
+def wanted(lookup: Lookup, relation: str) -> str:
+    """Select what the records in `relation` have to look up: distinct texts and dates, of which neither is NULL."""
+    return f"""SELECT DISTINCT {lookup.text}, {lookup.on} FROM {relation}
+WHERE is_wanting AND {lookup.text} IS NOT NULL AND {lookup.on} IS NOT NULL"""
+
+
+def look_up(lookup: Lookup, relation: str, found: str) -> str:
+    """Select the rows of `relation`, with the column that was looked up: `found` has `text`, `on_date` and `value`."""
+    is_missing = "is_wanting AND found.value IS NULL"
+    return f"""SELECT one.* EXCLUDE (is_wanting, error_type, error_message, raw_record), found.value AS {lookup.name},
+    CASE WHEN {is_missing} THEN '{VALIDATION_ERROR}' ELSE error_type END AS error_type,
+    CASE WHEN {is_missing} THEN concat_ws('; ', error_message, {_quoted(lookup.message)})
+        ELSE error_message END AS error_message,
+    CASE WHEN error_type IS NOT NULL OR {is_missing} THEN raw_record END AS raw_record
+FROM {relation} AS one
+LEFT JOIN {found} AS found ON is_wanting AND found.text = {lookup.text} AND found.on_date = {lookup.on}"""
+
+
 def _check(contract: Contract, *, rows: str, place: str, says: str, message: str, raw: str, label: str) -> str:
     """Write the steps that records and elements share: parse, take the texts, type them, tell the faults."""
     fields = contract.fields
@@ -96,19 +115,26 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     objects = [] if contract.is_scalar else ["", *contract.objects]
     parsed = "NULL" if contract.is_scalar else f"json_transform(value, '{json.dumps(_structure(contract))}')"
     keys = "NULL" if contract.is_scalar else f"json_keys(value, {['$', *(f'$.{o}' for o in contract.objects)]})"
-    texts = [f"{_text(f)} AS {f.name}__text" for f in fields] + [
+    texts = [f"{_exact(f) if f.type.is_exact else _text(f)} AS {f.name}__text" for f in fields] + [
         f"CAST(p.{name} AS VARCHAR) AS {name}" for name in lists
     ]
     wrong = [
         *map(_is_wrong, fields),
         *map(_list_is_wrong, lists),
         *(_is_no_object(contract, o) for o in contract.objects),
+        *(f"({rule.broken})" for rule in contract.rules),
     ]
     told = [
         *(_tell(f, label) for f in fields),
         *map(_tell_list, lists),
         *(_tell_object(contract, o, label) for o in objects),
+        *(f"CASE WHEN {rule.broken} THEN {_quoted(rule.message)} END" for rule in contract.rules),
     ]
+    # A record that has to look something up may yet turn out to be bad.
+    is_kept, wanting = "error_type IS NOT NULL", []
+    if contract.lookup:
+        is_wanting = f"(({contract.lookup.wanted}) AND coalesce(error_type, '') <> '{PARSE_ERROR}')"
+        is_kept, wanting = f"{is_kept} OR {is_wanting}", [f"{is_wanting} AS is_wanting"]
     is_expected = "true" if contract.is_scalar else "starts_with(ltrim(value, ' \t\r\n'), '{')"
     # Readers differ in which value of a key that stands twice they take, so no record may have one. Telling keys apart
     # is dear, and most records have the very keys of the first ones: only the others are looked at.
@@ -140,10 +166,10 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     SELECT *, {says} AS error_type FROM told
 )
 SELECT {place},
-    {_lines([*(_kept(contract, f) for f in fields), *lists], indent=4)},
+    {_lines([*(_kept(contract, f) for f in fields), *lists, *wanting], indent=4)},
     error_type,
     CASE WHEN error_type IS NOT NULL THEN {message} END AS error_message,
-    CASE WHEN error_type IS NOT NULL THEN {raw} END AS raw_record
+    CASE WHEN {is_kept} THEN {raw} END AS raw_record
 FROM judged"""
 
 
@@ -168,6 +194,27 @@ def _text(field: Field) -> str:
         return "json_extract_string(value, '$')"
     found = [f"p.{path}" for path in field.paths]
     return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
+
+
+def _exact(field: Field) -> str:
+    r"""The text of a number as it stands in the JSON, which json_transform rounds.
+
+    A key in quotes is nowhere in JSON but where it is a key, unless it is written with escapes. Where it stands once,
+    what follows it is the number; else all numbers of the record are put into quotes, which takes ten times as long.
+    """
+    (path,) = field.paths
+    number = r"-?[0-9][0-9.eE+-]*"
+    key = re.escape(path.rpartition(".")[2])
+    found = rf"""regexp_extract_all(value, '"{key}"[ \t\r\n]*:[ \t\r\n]*("|{number})', 1)"""
+    quoted = rf"""regexp_replace(value, '("(?:[^"\\]|\\.)*")|({number})', '\1' || chr(1) || '\2' || chr(1), 'g')"""
+    quoted = f"""replace(replace({quoted}, chr(1) || chr(1), ''), chr(1), '"')"""
+    return rf"""CASE
+            WHEN p.{path} IS NULL OR NOT regexp_matches(p.{path}, '^{number}') THEN p.{path}
+            WHEN regexp_matches(value, '\\u00[4-7]') OR len({found}) <> 1
+                THEN json_extract_string({quoted}, '$.{path}')
+            WHEN {found}[1] = '"' THEN p.{path}
+            ELSE {found}[1]
+        END"""
 
 
 def _typed(field: Field) -> str:

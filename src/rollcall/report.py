@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
@@ -82,14 +82,17 @@ def tell_outcome(outcome: Outcome) -> None:
         who = escape(", ".join(map(_short, change.examples)))
         _out.print(f"{change.pipeline} {change.change} {change.count:,}: {who}{more}")
     for drift in published.drift:
-        if drift.rows:
-            _out.print(f"drift: {drift.rows:,} {escape(drift.drift)}")
+        _tell_drift(drift.drift, drift.rows, drift.examples)
     _tell_quarantine(outcome)
     for note in outcome.notes:
         _out.print(f"note: {escape(note)}")
     if outcome.is_plan:
         for refusal in published.refusals:
             _out.print(f"a sync would be refused: {escape(refusal)}")
+
+
+def _tell_drift(what: str, rows: int, examples: Iterable[str]) -> None:
+    _out.print(f"drift: {rows:,} {escape(_short(what))} (such as {escape(_short(', '.join(examples)))})")
 
 
 def _short(text: str) -> str:
@@ -127,10 +130,10 @@ def tell_status(status: Row) -> None:
     for label, count in status["facts"].items():
         _out.print(f"{label}: {count:,}")
     for pipeline in status["pipelines"]:
-        _out.print(f"{pipeline['pipeline']}: published up to {pipeline['sync_date'] or 'never'}")
+        newest = f", records up to {pipeline['updated_time']:%Y-%m-%d %H:%M:%S}Z" if pipeline["updated_time"] else ""
+        _out.print(f"{pipeline['pipeline']}: published up to {pipeline['sync_date'] or 'never'}{newest}")
     for drift in status["drift"]:
-        if drift["rows"]:
-            _out.print(f"drift: {drift['rows']:,} {escape(drift['drift'])}")
+        _tell_drift(drift["drift"], drift["rows"], drift["examples"])
     tell_runs(status["runs"])
     if status["quarantine"]:
         table = _table("pipeline", "day", "error", "rows", numbers=1)

@@ -19,8 +19,11 @@ _RUNS: Final = """SELECT run_id, sync_day, sync_date, engine, status, started_at
 FROM sync_runs ORDER BY run_id DESC LIMIT %s"""
 
 
-_DRIFT: Final = """SELECT DISTINCT ON (pipeline, drift) pipeline, drift, rows, run_id FROM sync_run_drift
-ORDER BY pipeline, drift, run_id DESC"""
+# Of the run that published the pipeline last.
+_DRIFT: Final = """SELECT drift.pipeline, drift.drift, drift.rows, drift.examples, drift.run_id
+FROM (SELECT pipeline, max(run_id) AS run_id FROM sync_run_tables GROUP BY pipeline) AS last
+JOIN sync_run_drift AS drift ON drift.run_id = last.run_id AND drift.pipeline = last.pipeline
+ORDER BY drift.pipeline, drift.drift"""
 _GROUPS: Final = """SELECT one.group_id, one.name, one.parent_group_id, one.inactive, count(member.agent_id) AS members,
     count(member.agent_id) FILTER (WHERE NOT agent.deactivated) AS active_members
 FROM groups AS one
@@ -70,7 +73,9 @@ def status(settings: Settings) -> Row:
         facts = {label: _fetch(connection, select)[0]["count"] for p in PIPELINES for label, select in p.facts}
         return {
             "facts": facts,
-            "pipelines": _fetch(connection, "SELECT pipeline, sync_date FROM sync_watermarks ORDER BY pipeline"),
+            "pipelines": _fetch(
+                connection, "SELECT pipeline, sync_date, updated_time FROM sync_watermarks ORDER BY pipeline"
+            ),
             "drift": _fetch(connection, _DRIFT),
             "runs": _fetch(connection, _RUNS, [5]),
             "quarantine": [

@@ -10,10 +10,10 @@ from datetime import UTC, date, datetime
 from functools import partial
 from importlib.metadata import version
 
-from rollcall.contract import Contract
+from rollcall.contract import Contract, Lookup
 from rollcall.engines import Engine, open_engine
 from rollcall.errors import InputError, RefusedError, RollcallError, UsageError
-from rollcall.flatten import check_elements, check_records, lists_of, newest, repeated
+from rollcall.flatten import check_elements, check_records, lists_of, look_up, newest, repeated, wanted
 from rollcall.pipelines import PIPELINES, Pipeline
 from rollcall.pipelines.pipeline import Source
 from rollcall.postgres import database, ledger, staging
@@ -142,13 +142,13 @@ def publish_staged(
         UsageError: nothing is staged, or not of one day.
         Refused: a guard held it back.
     """
-    wanted = _chosen(only)
+    asked = _chosen(only)
     with _database(settings, tell, wait=wait) as (connection, _):
         syncs, sources = staging.staged(connection)
-        mine = {s.pipeline: s for s in syncs if s.pipeline in {p.name for p in wanted}}
-        pipelines = [p for p in wanted if p.name in mine]
+        mine = {s.pipeline: s for s in syncs if s.pipeline in {p.name for p in asked}}
+        pipelines = [p for p in asked if p.name in mine]
         days = {(s.sync_day, s.sync_date, s.source, s.engine) for s in mine.values()}
-        if len(days) != 1 or (only and len(mine) < len(wanted)):
+        if len(days) != 1 or (only and len(mine) < len(asked)):
             held = ", ".join(f"{s.pipeline} of {s.sync_day}" for s in syncs) or "nothing"
             raise UsageError(
                 f"These pipelines are not staged for one day; staged: {held}.", "Run `rollcall stage` first."
@@ -196,7 +196,11 @@ def _failures_recorded(connection: Connection, run: ledger.Run, *, plan: bool) -
         yield
     except BaseException as error:
         status: ledger.Status = "refused" if isinstance(error, RefusedError) else "failed"
-        message = error.what if isinstance(error, RollcallError) else f"{type(error).__name__}: {error}".rstrip(": ")
+        message = (
+            error.what
+            if isinstance(error, RollcallError)
+            else f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+        )
         if not plan and not connection.broken and not connection.closed:
             with suppress(RollcallError):  # what went wrong first is what is to be told
                 ledger.record(connection, run, status, message)
@@ -256,6 +260,7 @@ def _describe_sync(pipeline: Pipeline, folders: dict[str, Folder], run: ledger.R
     """What staging will hold of a pipeline, and the fingerprint of all that it is made of."""
     mine = [folders[s.folder] for s in pipeline.sources]
     sql = [s.select for s in pipeline.staging] + [check_records(s.contract) for s in pipeline.sources]
+    sql += [version(s.contract.lookup.package) for s in pipeline.sources if s.contract.lookup]
     made_by = "\n".join([version("rollcall"), run.engine, run.sync_day, run.source, *sql])
     return StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine, fingerprint(mine, made_by))
 
@@ -266,14 +271,14 @@ def _reuse(connection: Connection, pipelines: list[Pipeline], syncs: dict[str, S
     known, sources = staging.staged(connection)
     fingerprints = {s.pipeline: s.fingerprint for s in known}
     for pipeline in pipelines:
-        wanted = syncs[pipeline.name]
+        described = syncs[pipeline.name]
         loaded = staging.tables(connection, pipeline.name)
         if (
-            wanted.fingerprint is not None
-            and fingerprints.get(pipeline.name) == wanted.fingerprint
+            described.fingerprint is not None
+            and fingerprints.get(pipeline.name) == described.fingerprint
             and staging.is_untouched(connection, pipeline.name, loaded)
         ):
-            staging.finish(connection, wanted, [], [])
+            staging.finish(connection, described, [], [])
             reused.sources.extend(s for s in sources if s.pipeline == pipeline.name)
             reused.rows.update({t.table: t.rows for t in loaded})
             reused.reused.append(pipeline.name)
@@ -288,7 +293,10 @@ def _read(engine: Engine, source: Source, folder: Folder, feeds: frozenset[str],
     """Read, check and deduplicate a folder, and those lists in its records that are in `feeds`."""
     contract = source.contract
     tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
-    complete = engine.read(folder, check_records(contract), source.checked)
+    as_read = f"{source.checked}_as_read" if contract.lookup else source.checked
+    complete = engine.read(folder, check_records(contract), as_read)
+    if contract.lookup:
+        _look_up(engine, contract.lookup, as_read, source.checked)
     _deduplicate(engine, contract, source.checked, source.valid)
     counts = _counts(engine, source.checked, source.valid, contract.key)
     yield StagedSource("", source.folder, True, folder.found, complete, *counts)
@@ -299,6 +307,16 @@ def _read(engine: Engine, source: Source, folder: Folder, feeds: frozenset[str],
             _deduplicate(engine, item, checked, valid, contract.key)
             counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
             yield StagedSource("", source.list_name(item.name), False, folder.found, True, *counts)
+
+
+def _look_up(engine: Engine, lookup: Lookup, relation: str, result: str) -> None:
+    """Give the records of a relation what they are to get from outside."""
+    found = lookup.find(engine.fetch(wanted(lookup, relation)))
+    rows = ", ".join(f"('{text}', DATE '{on}', '{value}')" for (text, on), value in found.items())
+    nothing = "SELECT CAST(NULL AS VARCHAR) AS text, CAST(NULL AS DATE) AS on_date, CAST(NULL AS VARCHAR) AS value"
+    some = f"SELECT * FROM (VALUES {rows}) AS found (text, on_date, value)" if found else nothing
+    engine.create(f"{relation}_found", some, keep=True)
+    engine.create(result, look_up(lookup, relation, f"{relation}_found"))
 
 
 def _deduplicate(engine: Engine, contract: Contract, checked: str, valid: str, *also: str) -> None:

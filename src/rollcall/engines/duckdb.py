@@ -2,13 +2,14 @@
 
 Three ways to read a file, each for what it is best at:
 
-- arrays of some size by DuckDB itself, as they lie on disk;
-- everything small by Python into a few large spool files, which DuckDB then takes apart: opening tens of thousands of
+- plain arrays and lines of some size by DuckDB itself, as they lie on disk;
+- everything else by DuckDB from a few large files into which Python has laid it (`spool`): opening tens of thousands of
   small files costs DuckDB four times what it costs Python;
-- whatever either of them doubts by `source.read_exactly`, which says exactly what is wrong, and where.
+- whatever DuckDB doubts by `source.read_exactly`, which says exactly what is wrong, and where.
+
+Either way the record is the text of the file, not a digit changed.
 """
 
-import json
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from typing import Any, Final, Self
 import duckdb
 
 from rollcall.engines import Rows, Sink
+from rollcall.engines.spool import DocumentSpool, no_room
 from rollcall.errors import EngineError
 from rollcall.flatten import UNREAD
 from rollcall.source import (
@@ -39,11 +41,11 @@ from rollcall.source import (
 )
 
 _DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itself
-_SPOOL_UP_TO: Final = 16 * 1024 * 1024  # bytes of a file that is taken into memory whole
 _SPOOL_CHUNK: Final = 4 * 1024 * 1024
 _ROW, _COLUMN = b"\x1e", b"\x1f"  # control characters, which no JSON text holds
 TEMP: Final = "rollcall-engine-"
 _TEMP_IS_OLD: Final = 2 * 24 * 3600  # seconds
+_OF_A_MARKER: Final = -1  # the place before a file's first record
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 
@@ -55,36 +57,22 @@ def _is_lax(text: str) -> str:
     )
 
 
-_SPOOLED: Final = """(
+_FROM_EXACT: Final = """SELECT part[1] AS source_file, try_cast(part[2] AS BIGINT) AS record_index,
+    nullif(part[3], '') AS record, nullif(part[4], '') AS raw, nullif(part[5], '') AS fault
+FROM (
     SELECT string_split(row, chr(31)) AS part
     FROM (SELECT unnest(string_split(content, chr(30))) AS row FROM read_text(?))
 )"""
-
-_FROM_SPOOL: Final = f"""SELECT source_file, coalesce(line, position - 1) AS record_index,
-    CASE WHEN NOT is_doubtful THEN coalesce(item, 'null') END AS record, NULL AS raw, NULL AS fault
-FROM (
-    SELECT source_file, line, is_doubtful, unnest(items) AS item, generate_subscripts(items, 1) AS position FROM (
-        SELECT *, CASE WHEN line IS NULL AND starts_with(text, '[') AND NOT is_doubtful
-            THEN CAST(json_transform(text, '["JSON"]') AS VARCHAR[]) ELSE [text] END AS items
-        FROM (SELECT *, NOT json_valid(text) OR {_is_lax("text")} AS is_doubtful FROM (
-            SELECT part[1] AS source_file, try_cast(part[2] AS BIGINT) AS line, part[3] AS text FROM {_SPOOLED}
-        ))
-    )
-)"""
-
-_FROM_EXACT: Final = f"""SELECT part[1] AS source_file, try_cast(part[2] AS BIGINT) AS record_index,
-    nullif(part[3], '') AS record, nullif(part[4], '') AS raw, nullif(part[5], '') AS fault
-FROM {_SPOOLED}"""
 
 Insert = Callable[[str, Iterable[str]], None]
 
 _NOTHING: Final = "SELECT '' AS source_file, 0 AS record_index, '' AS record, '' AS raw, '' AS fault LIMIT 0"
 
 
-def _from_large(folder: str, *, is_lines: bool) -> str:
+def _from_json(place: str, *, is_lines: bool) -> str:
     """Read whole files by DuckDB: a line that is no JSON comes back as NULL, an array that is none fails them all."""
     style = "'newline_delimited', ignore_errors = true" if is_lines else "'array'"
-    return f"""SELECT '{folder}/' || parse_filename(filename) AS source_file, NULL AS record_index,
+    return f"""SELECT {place} AS source_file, NULL AS record_index,
     CASE WHEN NOT {_is_lax("json")} THEN CAST(json AS VARCHAR) END AS record, NULL AS raw, NULL AS fault
 FROM read_json_objects(?, format = {style}, filename = true)"""
 
@@ -153,16 +141,24 @@ class DuckDB:
             )
 
         large: list[SourceFile] = []
-        small: list[SourceFile] = []
+        spools = [
+            DocumentSpool(self._temp / f"{table}.{kind}", folder.resource, is_lines=kind == "lines")
+            for kind in ("arrays", "lines")
+        ]
+        doubtful: list[str] = []
         for file in folder.files:
-            (large if _is_large(file) else small).append(file)
-        doubtful = self._read_large(folder.name, large, table, insert)
-        spool = _Spool(self._temp / f"{table}.small")
-        doubtful += _spool_small(small, folder.resource, spool)
-        spool.empty_into(insert, _FROM_SPOOL)
+            if _is_large(file):
+                large.append(file)
+            elif not spools[file.is_lines].add(file):
+                doubtful.append(file.name)
+        doubtful += self._read_large(folder.name, large, table, insert)
+        for spool in spools:
+            spool.close()
+            doubtful += self._read_spool(spool, table, insert)
 
+        self._run(f"DELETE FROM {table} WHERE record_index = {_OF_A_MARKER}")
         unread = self.fetch(f"SELECT DISTINCT source_file FROM {table} WHERE error_type = '{UNREAD}'")
-        names = {f.name for f in doubtful} | {name for (name,) in unread}
+        names = {*doubtful, *(name for (name,) in unread)}
         self._run(f"DELETE FROM {table} WHERE list_contains(?, source_file)", [sorted(names)])
         exact = _Spool(self._temp / f"{table}.exact")
         is_complete = _spool_exactly((f for f in folder.files if f.name in names), folder.resource, exact)
@@ -243,21 +239,14 @@ class DuckDB:
                 "Free space in the temporary folder (ROLLCALL_TEMP_FOLDER) or raise ROLLCALL_MEMORY_LIMIT.",
             ) from error
 
-    def _read_large(self, folder: str, files: list[SourceFile], table: str, insert: Insert) -> list[SourceFile]:
-        """Insert the records of large files; return those that DuckDB cannot read."""
-        bad: list[SourceFile] = []
+    def _read_large(self, folder: str, files: list[SourceFile], table: str, insert: Insert) -> list[str]:
+        """Insert the records of large files; return the names of those that DuckDB cannot read."""
+        bad: list[str] = []
+        place = f"'{folder}/' || parse_filename(filename)"
         for is_lines in (False, True):
-            reader = _from_large(folder, is_lines=is_lines)
-            some = [f for f in files if f.is_lines == is_lines]
-            if not some:
-                continue
-            try:
-                insert(reader, [f.path for f in some])
-            except (duckdb.Error, EngineError):
-                unusable = {f for f in some if not self._can_read(reader, f)}
-                bad += unusable
-                if len(unusable) < len(some):
-                    insert(reader, [f.path for f in some if f not in unusable])
+            some = {f.path: f.name for f in files if f.is_lines == is_lines}
+            unreadable = self._insert_readable(list(some), _from_json(place, is_lines=is_lines), insert)
+            bad += [some[path] for path in unreadable]
         # DuckDB keeps the order of a file's records in that of the rows, and so far no row has been deleted.
         self._run(
             f"""UPDATE {table} SET record_index = {table}.rowid - begin.row
@@ -266,9 +255,51 @@ class DuckDB:
         )
         return bad
 
-    def _can_read(self, reader: str, file: SourceFile) -> bool:
+    def _read_spool(self, spool: DocumentSpool, table: str, insert: Insert) -> list[str]:
+        """Insert the records in a spool; return the names of the files in those chunks that DuckDB cannot read."""
+        if not spool.chunks:
+            return []
+        ((begin,),) = self.fetch(f"SELECT coalesce(max(rowid), -1) FROM {table}")
+        marker = f"'\"{spool.marker} '"
+        place = f"CASE WHEN starts_with(json, {marker}) THEN json END"
+        numbers = {str(path): numbers for path, numbers in spool.chunks}
+        bad = self._insert_readable(list(numbers), _from_json(place, is_lines=spool.is_lines), insert)
+        self._run(
+            f"""CREATE OR REPLACE TABLE {table}_markers AS
+            SELECT rowid AS row, CAST(trim(split_part(source_file, ' ', 2), '"') AS BIGINT) AS number
+            FROM {table} WHERE rowid > {begin} AND source_file IS NOT NULL"""
+        )
+        found = {number for (number,) in self.fetch(f"SELECT number FROM {table}_markers")}
+        bad += [path for path, some in numbers.items() if path not in bad and not found.issuperset(some)]
+        self._run(
+            f"""UPDATE {table} SET source_file = place.source_file, record_index = place.record_index
+            FROM (
+                SELECT one.rowid AS row, list_extract(?, marker.number + 1) AS source_file,
+                    one.rowid - marker.row - 1 AS record_index
+                FROM (SELECT rowid FROM {table} WHERE rowid > {begin}) AS one
+                ASOF JOIN {table}_markers AS marker ON one.rowid >= marker.row
+            ) AS place
+            WHERE {table}.rowid = place.row""",
+            [spool.names],
+        )
+        shutil.rmtree(self._temp / f"{table}.{'lines' if spool.is_lines else 'arrays'}")
+        return [spool.names[number] for path in bad for number in numbers[path]]
+
+    def _insert_readable(self, paths: list[str], reader: str, insert: Insert) -> list[str]:
+        """Insert what can be read; return the paths of what cannot."""
+        unreadable: list[str] = []
         try:
-            self._run(f"SELECT count(record) FROM ({reader})", [[_literally(file.path)]])
+            if paths:
+                insert(reader, paths)
+        except (duckdb.Error, EngineError):
+            unreadable = [path for path in paths if not self._can_read(reader, path)]
+            if len(unreadable) < len(paths):
+                insert(reader, [path for path in paths if path not in unreadable])
+        return unreadable
+
+    def _can_read(self, reader: str, path: str) -> bool:
+        try:
+            self._run(f"SELECT count(record) FROM ({reader})", [[_literally(path)]])
         except (duckdb.Error, EngineError):
             return False
         return True
@@ -291,7 +322,7 @@ def _spool_exactly(files: Iterable[SourceFile], resource: str, spool: "_Spool") 
 
 
 class _Spool:
-    """Rows of bytes in files of a few MB each."""
+    """Rows that the exact reader has read, in files of a few MB each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -332,10 +363,7 @@ class _Spool:
             self.folder.mkdir(exist_ok=True)
             path.write_bytes(_ROW.join(self._rows))
         except OSError as error:
-            raise EngineError(
-                f"The temporary folder cannot be written: {error.strerror}.",
-                "Free space there, or set ROLLCALL_TEMP_FOLDER to a folder with more.",
-            ) from error
+            raise no_room(error) from error
         self._paths.append(path)
         self._rows, self._size = [], 0
 
@@ -350,85 +378,6 @@ def _is_large(file: SourceFile) -> bool:
         return next(open_bytes(file), b"").removeprefix(_BOM).lstrip(_SPACE).startswith(b"[")
     except Unreadable:
         return False
-
-
-def _spool_small(files: Iterable[SourceFile], resource: str, spool: _Spool) -> list[SourceFile]:
-    """Spool the text of files that fit in memory; return those that raise doubts already."""
-    doubtful: list[SourceFile] = []
-    lists = (b'"results"', b'"%b"' % resource.encode())
-    for file in files:
-        try:
-            text = _whole(file)
-            rows: Iterable[tuple[bytes, bytes]]
-            if file.is_lines:
-                rows = _lines(text)
-            elif text.startswith(b"{") and (lists[0] in text or lists[1] in text):
-                rows = [(b"", _list_of_envelope(text, lists))]
-            elif not text or text.startswith((b"{", b"[")):
-                rows = [(b"", text)]
-            else:
-                raise ValueError
-            for index, row in rows:
-                if row:
-                    spool.add(b"%b\x1f%b\x1f%b" % (file.name.encode(), index, row))
-        except (Unreadable, ValueError, OSError):
-            doubtful.append(file)
-    return doubtful
-
-
-def _whole(file: SourceFile) -> bytes:
-    """The text of a small file.
-
-    Raises:
-        ValueError: it is too large, not UTF-8, or holds the spool's own separators, which no JSON does.
-    """
-    if file.compression:
-        data = b""
-        for chunk in open_bytes(file):
-            data += chunk
-            if len(data) > _SPOOL_UP_TO:
-                raise ValueError
-    elif 0 <= file.size <= _SPOOL_UP_TO:
-        # What is written while we read is read next time: the file as it was listed.
-        descriptor = os.open(file.path, os.O_RDONLY)
-        try:
-            data = os.read(descriptor, file.size)
-        finally:
-            os.close(descriptor)
-    else:
-        raise ValueError
-    if not data.isascii():
-        data.decode()
-    if _ROW in data or _COLUMN in data:
-        raise ValueError
-    return data.removeprefix(_BOM).strip(_SPACE)
-
-
-def _lines(text: bytes) -> Iterator[tuple[bytes, bytes]]:
-    return (
-        (b"%d" % index, line) for index, line in enumerate(filter(None, (x.strip(_SPACE) for x in text.split(b"\n"))))
-    )
-
-
-def _list_of_envelope(text: bytes, lists: tuple[bytes, bytes]) -> bytes:
-    """The array in an envelope; the whole text where there is none.
-
-    Raises:
-        ValueError: it may be an envelope, and not one of the plain kind.
-    """
-    begin = re.search(rb"(%b|%b)\s*:\s*\[" % tuple(map(re.escape, lists)), text)
-    if not begin:
-        return text
-    end = text.rindex(b"]") + 1
-    # The rest of the envelope must be JSON with the list cut out, and the list a member of the envelope itself.
-    envelope = json.loads(text[: begin.end() - 1] + b"null" + text[end:], object_pairs_hook=_members)
-    if (json.loads(begin[1]), None) not in envelope:
-        raise ValueError
-    return text[begin.end() - 1 : end]
-
-
-def _members(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return pairs
 
 
 def _exact_row(file: SourceFile, record: Record) -> bytes:

@@ -29,7 +29,9 @@ WHERE group_id IS NOT NULL"""
 _MEMBERS = "SELECT group_id, agent_id, source_file, record_index FROM admin_groups_agent_ids_valid"
 
 # The same fact, stated twice: by the agent's own record, and by the group's.
-_ONE_SIDED = """SELECT count(*) FROM {} AS here
+_ONE_SIDED = """SELECT 'memberships that only the {} states', count(*),
+    (array_agg(here.group_id || ' ' || here.agent_id ORDER BY here.group_id, here.agent_id))[:3]
+FROM {} AS here
 LEFT JOIN {} AS there ON there.agent_id = here.agent_id AND there.group_id = here.group_id
 WHERE there.agent_id IS NULL"""
 
@@ -53,14 +55,8 @@ GROUPS = Pipeline(
             ),
         ),
         drift=(
-            Drift(
-                "memberships that only the agent states",
-                _ONE_SIDED.format("agent_group_membership", "group_membership"),
-            ),
-            Drift(
-                "memberships that only the group states",
-                _ONE_SIDED.format("group_membership", "agent_group_membership"),
-            ),
+            Drift(_ONE_SIDED.format("agent", "agent_group_membership", "group_membership")),
+            Drift(_ONE_SIDED.format("group", "group_membership", "agent_group_membership")),
         ),
     ),
     facts=(

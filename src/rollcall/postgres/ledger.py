@@ -42,11 +42,12 @@ class TableCounts:
 
 @dataclass(frozen=True)
 class DriftCount:
-    """How many rows do not agree after a run; see the table sync_run_drift."""
+    """How many rows do not agree in a run, and the ids of some; see the table sync_run_drift."""
 
     pipeline: str
     drift: str
     rows: int
+    examples: tuple[str, ...]
 
 
 def begin(connection: Connection, sync_day: str, sync_date: date, source: str, engine: str) -> Run:
@@ -81,4 +82,7 @@ def record(
                 [run.run_id, *astuple(table)],
             )
         for one in drift:
-            connection.execute("INSERT INTO sync_run_drift VALUES (%s, %s, %s, %s)", [run.run_id, *astuple(one)])
+            connection.execute(
+                "INSERT INTO sync_run_drift VALUES (%s, %s, %s, %s, %s)",
+                [run.run_id, one.pipeline, one.drift, one.rows, list(one.examples)],
+            )

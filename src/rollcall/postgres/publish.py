@@ -22,10 +22,18 @@ _ERRORS_TOLD: Final = 20
 
 @dataclass(frozen=True)
 class Drift:
-    """What does not agree and is no error: its name, and a SELECT that counts it when all is published."""
+    """What does not agree and is no error: a SELECT, when all is published, of names, counts and some ids (TEXT[])."""
 
-    what: str
     select: str
+
+
+def unknown_values(table: str, key: str, column: str, *known: str) -> Drift:
+    """The values of a column of a staging table that nobody has heard of: kept, counted and named."""
+    return Drift(
+        f"""SELECT 'rows with the unknown {column} ' || left({column}, 60), count(*),
+        (array_agg({key} ORDER BY {key}))[:3]
+        FROM {table} WHERE {column} NOT IN ({", ".join(f"'{value}'" for value in known)}) GROUP BY 1 ORDER BY 1"""
+    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,10 @@ def publish(
                 changes += _changes(connection, publication)
         for publication in chosen:
             drift += [
-                DriftCount(publication.pipeline, d.what, _number(connection, d.select)) for d in publication.drift
+                DriftCount(publication.pipeline, what, rows, tuple(examples))
+                for one in publication.drift
+                for what, rows, examples in connection.execute(one.select).fetchall()
+                if rows
             ]
             mine_bad, first = _errors(connection, publication, run.sync_day)
             quarantine += mine_bad

@@ -298,28 +298,11 @@ DROP TABLE agent_status_backfilled;
 
 SELECT rollcall_attach_keys();
 
--- Quarantine of the day, replaced.
-DELETE FROM agent_pipeline_errors
-USING sync_context AS context
-WHERE context.pipeline = 'agents' AND agent_pipeline_errors.sync_day = context.sync_day;
+SELECT rollcall_replace_quarantine('agents', 'agent_pipeline_errors', 'agent_id');
 
-INSERT INTO agent_pipeline_errors (
-    agent_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
-)
-SELECT
-    error.entity_id::BIGINT, error.error_type, error.error_message, rollcall_to_jsonb(error.raw_record),
-    error.source_file, error.record_index, context.sync_day, context.run_id
-FROM sync_context AS context
-JOIN stg_pipeline_errors AS error ON error.pipeline = context.pipeline
-WHERE context.pipeline = 'agents'
-ORDER BY error.source_file, error.record_index, error.error_message;
+SELECT rollcall_move_watermark('agents');
 
-UPDATE sync_watermarks SET sync_date = context.sync_date
-FROM sync_context AS context
-WHERE
-    context.pipeline = 'agents'
-    AND sync_watermarks.pipeline = context.pipeline
-    AND context.sync_date > coalesce(sync_watermarks.sync_date, '-infinity');
-
--- A group is inactive when nobody active is left in it. A run does this once, when it has published all.
-SELECT rollcall_mark_inactive_groups() WHERE nullif(current_setting('rollcall.run_id', true), '') IS NULL;
+-- A group is inactive when nobody active is left in it, and a card holder is the agent of the same name. A run works
+-- this out once, when it has published all.
+SELECT rollcall_mark_inactive_groups(), rollcall_link_spend()
+WHERE nullif(current_setting('rollcall.run_id', true), '') IS NULL;

@@ -37,25 +37,6 @@ ON CONFLICT (role_id) DO UPDATE SET
     created_at = excluded.created_at,
     updated_at = excluded.updated_at;
 
--- Quarantine of the day, replaced.
-DELETE FROM role_pipeline_errors
-USING sync_context AS context
-WHERE context.pipeline = 'roles' AND role_pipeline_errors.sync_day = context.sync_day;
+SELECT rollcall_replace_quarantine('roles', 'role_pipeline_errors', 'role_id');
 
-INSERT INTO role_pipeline_errors (
-    role_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
-)
-SELECT
-    error.entity_id::BIGINT, error.error_type, error.error_message, rollcall_to_jsonb(error.raw_record),
-    error.source_file, error.record_index, context.sync_day, context.run_id
-FROM sync_context AS context
-JOIN stg_pipeline_errors AS error ON error.pipeline = context.pipeline
-WHERE context.pipeline = 'roles'
-ORDER BY error.source_file, error.record_index, error.error_message;
-
-UPDATE sync_watermarks SET sync_date = context.sync_date
-FROM sync_context AS context
-WHERE
-    context.pipeline = 'roles'
-    AND sync_watermarks.pipeline = context.pipeline
-    AND context.sync_date > coalesce(sync_watermarks.sync_date, '-infinity');
+SELECT rollcall_move_watermark('roles');

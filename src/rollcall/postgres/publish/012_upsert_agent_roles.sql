@@ -100,9 +100,4 @@ CROSS JOIN (
 WHERE context.pipeline = 'agent_roles'
 ORDER BY error.source_file, error.record_index, error.error_message;
 
-UPDATE sync_watermarks SET sync_date = context.sync_date
-FROM sync_context AS context
-WHERE
-    context.pipeline = 'agent_roles'
-    AND sync_watermarks.pipeline = context.pipeline
-    AND context.sync_date > coalesce(sync_watermarks.sync_date, '-infinity');
+SELECT rollcall_move_watermark('agent_roles');

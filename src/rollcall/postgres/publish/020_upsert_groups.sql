@@ -117,45 +117,32 @@ SELECT rollcall_attach_keys();
 SET CONSTRAINTS ALL IMMEDIATE;
 
 -- Quarantine of the day, replaced: bad records and elements, and links to nobody or nothing.
-DELETE FROM group_pipeline_errors
-USING sync_context AS context
-WHERE context.pipeline = 'groups' AND group_pipeline_errors.sync_day = context.sync_day;
+SELECT rollcall_replace_quarantine('groups', 'group_pipeline_errors', 'group_id');
 
 INSERT INTO group_pipeline_errors (
     group_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
 )
 SELECT
-    error.group_id, error.error_type, error.error_message, rollcall_to_jsonb(error.raw_record),
-    error.source_file, error.record_index, context.sync_day, context.run_id
+    error.group_id, 'REFERENCE_ERROR', error.message, to_jsonb(error.found), error.source_file, error.record_index,
+    context.sync_day, context.run_id
 FROM sync_context AS context
 CROSS JOIN (
-    SELECT entity_id::BIGINT AS group_id, error_type, error_message, raw_record, source_file, record_index
-    FROM stg_pipeline_errors
-    WHERE pipeline = 'groups'
-    UNION ALL
     SELECT
-        today.group_id, 'REFERENCE_ERROR',
-        format('parent_group_id: found %s, expected a known group', today.parent_group_id),
-        today.parent_group_id::TEXT, today.source_file, today.record_index
+        today.group_id, format('parent_group_id: found %s, expected a known group', today.parent_group_id) AS message,
+        today.parent_group_id AS found, today.source_file, today.record_index
     FROM stg_groups AS today
     LEFT JOIN groups AS parent ON parent.group_id = today.parent_group_id
     LEFT JOIN stg_groups AS new ON new.group_id = today.parent_group_id AND NOT new.is_rejected
     WHERE today.parent_group_id IS NOT NULL AND parent.group_id IS NULL AND new.group_id IS NULL
     UNION ALL
     SELECT
-        today.group_id, 'REFERENCE_ERROR',
-        format('agent_ids: found %s, expected a known agent', today.agent_id),
-        today.agent_id::TEXT, today.source_file, today.record_index
+        today.group_id, format('agent_ids: found %s, expected a known agent', today.agent_id), today.agent_id,
+        today.source_file, today.record_index
     FROM stg_group_membership AS today
     LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
     WHERE agent.agent_id IS NULL
 ) AS error
 WHERE context.pipeline = 'groups'
-ORDER BY error.source_file, error.record_index, error.error_message;
+ORDER BY error.source_file, error.record_index, error.message;
 
-UPDATE sync_watermarks SET sync_date = context.sync_date
-FROM sync_context AS context
-WHERE
-    context.pipeline = 'groups'
-    AND sync_watermarks.pipeline = context.pipeline
-    AND context.sync_date > coalesce(sync_watermarks.sync_date, '-infinity');
+SELECT rollcall_move_watermark('groups');
