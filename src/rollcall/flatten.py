@@ -135,6 +135,9 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     if contract.lookup:
         is_wanting = f"(({contract.lookup.wanted}) AND coalesce(error_type, '') <> '{PARSE_ERROR}')"
         is_kept, wanting = f"{is_kept} OR {is_wanting}", [f"{is_wanting} AS is_wanting"]
+    found = "".join(f"\n        {_find(f)}," for f in fields if f.type.is_exact)
+    if found:
+        found += r" regexp_matches(value, '\\u00[4-7]') AS has_escaped_letters,"
     is_expected = "true" if contract.is_scalar else "starts_with(ltrim(value, ' \t\r\n'), '{')"
     # Readers differ in which value of a key that stands twice they take, so no record may have one. Telling keys apart
     # is dear, and most records have the very keys of the first ones: only the others are looked at.
@@ -144,7 +147,7 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     SELECT list(DISTINCT keys) AS shapes FROM (SELECT {keys} AS keys FROM located LIMIT 1000)
     WHERE NOT list_contains(list_transform(keys, lambda k: list_unique(k) < len(k)), true)
 ), parsed AS (
-    SELECT *, {is_expected} AS is_expected, {parsed} AS p, {keys} AS keys,
+    SELECT *, {is_expected} AS is_expected, {parsed} AS p, {keys} AS keys,{found}
         NOT coalesce(list_contains((SELECT shapes FROM usual), keys), false) AS is_unusual
     FROM located
 ), texts AS (
@@ -196,6 +199,15 @@ def _text(field: Field) -> str:
     return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
 
 
+_NUMBER = "-?[0-9][0-9.eE+-]*"
+
+
+def _find(field: Field) -> str:
+    """What follows the field's key, wherever it stands in the record: the numbers, and a quote for each text."""
+    key = re.escape(field.paths[0].rpartition(".")[2])
+    return rf"""regexp_extract_all(value, '"{key}"[ \t\r\n]*:[ \t\r\n]*("|{_NUMBER})', 1) AS {field.name}__found"""
+
+
 def _exact(field: Field) -> str:
     r"""The text of a number as it stands in the JSON, which json_transform rounds.
 
@@ -203,16 +215,13 @@ def _exact(field: Field) -> str:
     what follows it is the number; else all numbers of the record are put into quotes, which takes ten times as long.
     """
     (path,) = field.paths
-    number = r"-?[0-9][0-9.eE+-]*"
-    key = re.escape(path.rpartition(".")[2])
-    found = rf"""regexp_extract_all(value, '"{key}"[ \t\r\n]*:[ \t\r\n]*("|{number})', 1)"""
-    quoted = rf"""regexp_replace(value, '("(?:[^"\\]|\\.)*")|({number})', '\1' || chr(1) || '\2' || chr(1), 'g')"""
+    text, found = f"p.{path}", f"{field.name}__found"
+    quoted = rf"""regexp_replace(value, '("(?:[^"\\]|\\.)*")|({_NUMBER})', '\1' || chr(1) || '\2' || chr(1), 'g')"""
     quoted = f"""replace(replace({quoted}, chr(1) || chr(1), ''), chr(1), '"')"""
     return rf"""CASE
-            WHEN p.{path} IS NULL OR NOT regexp_matches(p.{path}, '^{number}') THEN p.{path}
-            WHEN regexp_matches(value, '\\u00[4-7]') OR len({found}) <> 1
-                THEN json_extract_string({quoted}, '$.{path}')
-            WHEN {found}[1] = '"' THEN p.{path}
+            WHEN {text} IS NULL OR NOT regexp_matches({text}, '^{_NUMBER}') THEN {text}
+            WHEN len({found}) <> 1 OR has_escaped_letters THEN json_extract_string({quoted}, '$.{path}')
+            WHEN {found}[1] = '"' THEN {text}
             ELSE {found}[1]
         END"""
 

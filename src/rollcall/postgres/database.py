@@ -115,7 +115,9 @@ def explained() -> Iterator[None]:
             raise DatabaseError(
                 f"The connection to PostgreSQL was lost: {_reason(error)}", "Nothing was published. Run again."
             ) from error
-        raise DatabaseError(f"PostgreSQL refuses: {error.diag.message_primary or _reason(error)}", "Nothing was published.") from error
+        raise DatabaseError(
+            f"PostgreSQL refuses: {error.diag.message_primary or _reason(error)}", "Nothing was published."
+        ) from error
 
 
 def migrate(connection: Connection, url: str) -> list[str]:
