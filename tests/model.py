@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
 class Number(str):
@@ -151,7 +152,7 @@ class Checked:
     file: str
     index: int | None
     kind: str | None
-    key: int | None = None
+    key: Any = None
     values: Row = field(default_factory=dict)
     lists: dict[str, list[Any]] = field(default_factory=dict)
 
@@ -164,19 +165,18 @@ class Folder:
     complete: bool
     records: list[Checked]
 
-    def valid(self) -> dict[int, Checked]:
+    def valid(self, newest: str = "updated_at") -> dict[Any, Checked]:
         """One record a key: the newest, then the last by file and position."""
-        oldest = datetime.min.replace(tzinfo=UTC)
-        best: dict[int, Checked] = {}
+        best: dict[Any, Checked] = {}
         for record in sorted(
             (r for r in self.records if r.kind is None),
-            key=lambda r: (r.values["updated_at"] or oldest, r.file.encode(), r.index or 0),
+            key=lambda r: (r.values.get(newest) or OLDEST, r.file.encode(), r.index or 0),
         ):
             assert record.key is not None
             best[record.key] = record
         return best
 
-    def named(self) -> set[int]:
+    def named(self) -> set[Any]:
         return {r.key for r in self.records if r.key is not None}
 
     def faults(self) -> list[tuple[Any, ...]]:

@@ -43,11 +43,9 @@ def _usd_rate(code: str, on: date) -> Decimal | None:
         return None
     for days in range(_LONGEST_PAUSE.days):
         try:
-            euros = history.convert(1, code, "EUR", on - timedelta(days=days))
-            dollars = history.convert(1, "EUR", "USD", on - timedelta(days=days))
+            return _DIGITS.plus(history.convert(1, code, "USD", on - timedelta(days=days)))
         except RateNotFoundError:
             continue
-        return _DIGITS.multiply(euros, dollars)
     return None
 
 

@@ -396,9 +396,10 @@ def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
     sources = staged.sources
     for name in staged.reused:
         yield f"{name}: the files are those that staging holds already, and were not read again (--reread reads them)"
-    for pipeline in pipelines:
-        if pipeline.name not in {s.pipeline for s in sources}:
-            yield f"{pipeline.name} skipped: the day has none of {', '.join(f'{s.folder}/' for s in pipeline.sources)}"
+    skipped = [p for p in pipelines if p.name not in {s.pipeline for s in sources}]
+    if skipped:
+        wanted_by = (f"{p.name} ({', '.join(f'{s.folder}/' for s in p.sources)})" for p in skipped)
+        yield f"the day has no folder for, and so skipped: {', '.join(wanted_by)}"
     optional = {s.folder for p in pipelines for s in p.sources if s.optional}
     for source in sources:
         if source.is_folder and not source.found and source.source not in optional:
