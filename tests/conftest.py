@@ -228,6 +228,26 @@ def agent(agent_id: Any, **changed: Any) -> dict[str, Any]:
     return {"id": agent_id, "contact": contact, "updated_at": "2026-01-01T00:00:00Z"} | changed
 
 
+def budget(budget_id: str, **changed: Any) -> dict[str, Any]:
+    """A valid budget; keyword arguments replace members."""
+    return {"id": budget_id, "name": f"Budget {budget_id}", "currentPeriod": {"limit": 100}} | changed
+
+
+def card(card_id: str, **changed: Any) -> dict[str, Any]:
+    """A valid card of budget b1."""
+    made = {"status": "ACTIVATED", "type": "PHYSICAL", "createdTime": "2025-01-01T00:00:00.000+00:00"}
+    return {"id": card_id, "name": f"Card {card_id}", "budgetId": "b1", **made} | changed
+
+
+def transaction(transaction_id: str, **changed: Any) -> dict[str, Any]:
+    """A valid transaction of 12.34 dollars with card c1; a dict for `currencyData` is merged."""
+    money = {"originalCurrencyAmount": "1234", "originalCurrencyCode": "USD", "exponent": 2, "exchangeRate": 1}
+    links = {"cardId": "c1", "budgetId": "b1", "transactionType": "CLEAR"}
+    times = {"occurredTime": "2026-01-05T12:00:00.000+00:00", "updatedTime": "2026-01-05T12:00:01.000+00:00"}
+    money |= changed.pop("currencyData", {})
+    return {"id": transaction_id, "uuid": f"u-{transaction_id}", **links, **times, "currencyData": money} | changed
+
+
 class Shell:
     """Runs `python -m rollcall` and shows what came of it, without what differs from run to run."""
 

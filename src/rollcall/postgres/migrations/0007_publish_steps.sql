@@ -14,9 +14,14 @@ CREATE FUNCTION rollcall_move_watermark(of_pipeline TEXT) RETURNS VOID LANGUAGE 
     WHERE
         context.pipeline = of_pipeline
         AND sync_watermarks.pipeline = of_pipeline
-        AND context.sync_date > coalesce(sync_watermarks.sync_date, '-infinity');
+        AND context.sync_date > coalesce(sync_watermarks.sync_date, '-infinity')
+        AND (
+            EXISTS (SELECT FROM stg_syncs AS staged WHERE staged.pipeline = of_pipeline)
+            OR nullif(current_setting('rollcall.sync_date', true), '') IS NOT NULL
+        );
 $$;
-COMMENT ON FUNCTION rollcall_move_watermark IS 'Note that a pipeline has published its date, if that is the newest.';
+COMMENT ON FUNCTION rollcall_move_watermark IS
+'Note that a pipeline has published its date, if that is the newest; where nothing was staged, only a date that is set.';
 
 CREATE FUNCTION rollcall_replace_quarantine(of_pipeline TEXT, quarantine REGCLASS, key NAME)
 RETURNS VOID LANGUAGE plpgsql AS $$

@@ -1,0 +1,563 @@
+"""The rules of budgets, cards and transactions (docs/rules.md), each with tests named after it."""
+
+import json
+import shutil
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_UP, Decimal, localcontext
+from typing import Any
+
+import pytest
+from currency_converter import CurrencyConverter
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from rollcall import status
+from rollcall.currencies import usd_rates
+from rollcall.postgres.guard import Limits
+from rollcall.settings import Settings
+from rollcall.sync import Request
+from rollcall.sync import sync as run
+from tests.conftest import Database, Dump, Sync, agent, budget, card, sync_into, transaction
+from tests.test_model import empty
+
+NEW, OLD = "2026-01-05T00:00:00Z", "2026-01-04T00:00:00Z"
+
+
+def spend(dump: Dump, day: str, **folders: list[Any]) -> None:
+    """Write folders of a day, as the spend API answers."""
+    for folder, records in folders.items():
+        dump.write(day, folder, {"results": records, "nextPage": None})
+
+
+def money(**changed: Any) -> dict[str, Any]:
+    return {"currencyData": changed}
+
+
+def spent(db: Database) -> dict[str, Any]:
+    return {
+        row["transaction_id"]: (str(row["original_amount"]), str(row["amount_usd"]), row["fx_source"])
+        for row in db.rows("SELECT transaction_id, original_amount, amount_usd, fx_source FROM transactions")
+    }
+
+
+def errors(db: Database, name: str = "transaction") -> dict[str, str]:
+    rows = db.rows(f"SELECT {name}_id AS id, error_message FROM {name}_pipeline_errors")
+    return {row["id"]: row["error_message"] for row in rows}
+
+
+class TestMoney:
+    """Money."""
+
+    def test_money_in_minor_units_of_any_exponent(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = {
+            "cents": money(originalCurrencyAmount="12559", exponent=2, exchangeRate=1.5),
+            "none": money(originalCurrencyAmount="12559", originalCurrencyCode="JPY", exponent=0, exchangeRate=1.5),
+            "mils": money(originalCurrencyAmount=12559, originalCurrencyCode="KWD", exponent="3", exchangeRate="1.5"),
+            "refund": money(originalCurrencyAmount="-5", exponent=2),
+            "small": money(originalCurrencyAmount="7", originalCurrencyCode="KWD", exponent=3, exchangeRate=1),
+            "nothing": money(originalCurrencyAmount="-0", exponent=2),
+            "largest": money(originalCurrencyAmount="9" * 18, exponent=2),
+        }
+        spend(dump, "day1", transactions=[transaction(name, **one) for name, one in some.items()])
+        sync("day1", "2026-01-05")
+        assert {name: row[:2] for name, row in spent(db).items()} == {
+            "cents": ("125.59", "188.39"),
+            "none": ("12559", "18838.50"),
+            "mils": ("12.559", "18.84"),
+            "refund": ("-0.05", "-0.05"),
+            "small": ("0.007", "0.01"),
+            "nothing": ("0.00", "0.00"),
+            "largest": ("9999999999999999.99", "9999999999999999.99"),
+        }
+
+    def test_money_without_an_exponent_has_that_of_its_currency(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for code in ("USD", "JPY", "KWD", "CLF", "XAU"):
+            one = transaction(code, **money(originalCurrencyCode=code, exponent=None))
+            spend(dump, "day1", transactions=[one])
+        sync("day1", "2026-01-05")
+        amounts = {name: amount for name, (amount, *_) in spent(db).items()}
+        assert amounts == {"USD": "12.34", "JPY": "1234", "KWD": "1.234", "CLF": "0.1234"}
+        assert "currencyData.exponent: missing, and ISO 4217 has none" in errors(db)["XAU"]
+
+    def test_money_keeps_every_digit_of_the_json(self, db: Database, dump: Dump, sync: Sync) -> None:
+        rate, amount = "1.350505948066711412345678901234", "20000.12345678901234567"
+        record = json.dumps(transaction("t", amount=5, **money(exchangeRate=7, symbol="£", note='"exchangeRate": 8')))
+        digits = record.replace('"exchangeRate": 7', f'"exchangeRate" :\n {rate}').replace(": 5", f": {amount}")
+        more = {
+            "plain": digits,
+            "spelled": digits.replace('"t"', '"s"').replace('"exchangeRate" ', '"exchang\\u0065Rate" '),
+            "elsewhere": digits.replace('"t"', '"e"').replace('"symbol"', '"more": {"exchangeRate": 9}, "symbol"'),
+            "as text": digits.replace('"t"', '"x"').replace(rate, f'"{rate}"'),
+        }
+        for name, text in more.items():
+            dump.write("day1", "transactions", text.encode(), f"{name}.json")
+        dump.write("day1", "transactions", b"[%b]" % digits.replace('"t"', '"a"').encode())
+        sync("day1", "2026-01-05")
+        rows = db.rows("SELECT transaction_id AS id, exchange_rate, amount FROM transactions ORDER BY 1")
+        assert {(row["id"], str(row["exchange_rate"]), str(row["amount"])) for row in rows} == {
+            (name, rate, amount) for name in "atesx"
+        }
+
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.lists(
+            st.tuples(
+                st.integers(-(10**18) + 1, 10**18 - 1) | st.integers(-2000, 2000),
+                st.integers(0, 3),
+                st.from_regex(r"\A(0\.0[0-9]{0,6}[1-9]|[1-9][0-9]?\.[0-9]{1,3}5|0\.5|[1-9][0-9]{0,3})\Z"),
+            ),
+            min_size=150,
+            max_size=150,
+        )
+    )
+    def test_money_is_rounded_half_up(self, db: Database, dump: Dump, sync: Sync, some: list[Any]) -> None:
+        empty(db)
+        shutil.rmtree(dump.path, ignore_errors=True)
+        records = [
+            transaction(str(number), **money(originalCurrencyAmount=str(units), exponent=exponent, exchangeRate=rate))
+            for number, (units, exponent, rate) in enumerate(some)
+        ]
+        spend(dump, "day1", transactions=records)
+        sync("day1", "2026-01-05")
+        with localcontext(prec=100):
+            expected = {
+                str(number): str(
+                    (Decimal(units).scaleb(-exponent) * Decimal(rate)).quantize(Decimal("0.01"), ROUND_HALF_UP)
+                )
+                for number, (units, exponent, rate) in enumerate(some)
+            }
+        found = {name: usd for name, (_, usd, _) in spent(db).items()}
+        assert found == {name: usd.replace("-0.00", "0.00") for name, usd in expected.items()}
+
+    def test_money_at_the_rate_of_the_record_or_of_its_own_day(self, db: Database, dump: Dump, sync: Sync) -> None:
+        days = {
+            "monday": "2026-01-05T23:59:59Z",
+            "sunday": "2026-01-04T12:00:00Z",
+            "friday": "2026-01-02T12:00:00Z",
+            "friday in utc": "2026-01-03T00:30:00+01:00",
+        }
+        eur = money(originalCurrencyAmount="100000", originalCurrencyCode="EUR", exchangeRate=None)
+        some = [transaction(name, occurredTime=moment, **eur) for name, moment in days.items()]
+        own = money(originalCurrencyAmount="100000", originalCurrencyCode="EUR", exchangeRate=1.5)
+        dollar = transaction("dollar", **money(exchangeRate=None), occurredTime="2030-01-01T00:00:00Z")
+        spend(dump, "day1", transactions=[*some, transaction("own", **own), dollar])
+        sync("day1", "2026-01-05")
+        history = CurrencyConverter(decimal=True)
+        cent = Decimal("0.01")
+        rates = {day: history.convert(1000, "EUR", "USD", date(2026, 1, day)).quantize(cent) for day in (2, 5)}
+        assert rates[2] != rates[5]
+        assert {name: row[1:] for name, row in spent(db).items()} == {
+            "monday": (str(rates[5]), "ecb"),
+            **dict.fromkeys(("sunday", "friday", "friday in utc"), (str(rates[2]), "ecb")),
+            "own": ("1500.00", "payload"),
+            "dollar": ("12.34", "ecb"),
+        }
+
+    @pytest.mark.parametrize(
+        ("currency", "on"), [("XAF", "2026-01-05"), ("RUB", "2026-01-05"), ("GBP", "1998-12-31"), ("GBP", "2199-01-01")]
+    )
+    def test_money_without_any_rate_is_rejected(
+        self, currency: str, on: str, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        none = money(originalCurrencyCode=currency, exponent=2, exchangeRate=None)
+        spend(dump, "day1", transactions=[transaction("t", occurredTime=f"{on}T12:00:00Z", **none)])
+        sync("day1", "2026-01-05")
+        assert errors(db) == {
+            "t": "currencyData.exchangeRate: missing, and the European Central Bank has none for currency and date"
+        }
+        assert db.one("SELECT raw_record ->> 'id' FROM transaction_pipeline_errors") == "t"
+        assert db.one("SELECT error_type FROM transaction_pipeline_errors") == "VALIDATION_ERROR"
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            (
+                {"originalCurrencyCode": "ABC"},
+                'originalCurrencyCode: found "ABC", expected a currency code of ISO 4217',
+            ),
+            ({"originalCurrencyCode": "usd"}, 'originalCurrencyCode: found "usd", expected a currency code'),
+            ({"originalCurrencyCode": None}, "originalCurrencyCode: missing, expected a currency code"),
+            (
+                {"originalCurrencyAmount": ""},
+                'originalCurrencyAmount: found "", expected a whole number of minor units',
+            ),
+            ({"originalCurrencyAmount": "1.5"}, 'originalCurrencyAmount: found "1.5", expected a whole number'),
+            ({"originalCurrencyAmount": 12.0}, 'originalCurrencyAmount: found "12.0", expected a whole number'),
+            ({"originalCurrencyAmount": 10**18}, 'originalCurrencyAmount: found "1000000000000000000", expected'),
+            ({"originalCurrencyAmount": None}, "originalCurrencyAmount: missing, expected a whole number"),
+            ({"exponent": 10}, 'exponent: found "10", expected a whole number from 0 to 9'),
+            ({"exponent": -1}, 'exponent: found "-1", expected a whole number from 0 to 9'),
+            ({"exchangeRate": 0}, 'exchangeRate: found "0", expected a number above zero'),
+            ({"exchangeRate": "0.00e5"}, 'exchangeRate: found "0.00e5", expected a number above zero'),
+            ({"exchangeRate": -1.5}, 'exchangeRate: found "-1.5", expected a number above zero'),
+            ({"exchangeRate": "1e999"}, 'exchangeRate: found "1e999", expected a number above zero'),
+            ({"exchangeRate": "1,5"}, 'exchangeRate: found "1,5", expected a number above zero'),
+        ],
+    )
+    def test_money_that_is_none_is_rejected(
+        self, changed: dict[str, Any], message: str, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        spend(dump, "day1", transactions=[transaction("t", **money(**changed)), transaction("good")])
+        sync("day1", "2026-01-05")
+        assert spent(db).keys() == {"good"}
+        assert message in errors(db)["t"]
+        assert "European" not in errors(db)["t"]
+
+    def test_money_of_budgets_and_cards_is_not_negative_where_it_is_a_limit(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        minus = {"currentPeriod": {"limit": -0.01}}
+        nothing = {"currentPeriod": {"limit": 0, "spent": {"total": -5.5}}}
+        spend(dump, "day1", budgets=[budget("b1", **minus), budget("b2", **nothing), budget("b3", currentPeriod={})])
+        spend(dump, "day1", cards=[card("c1", **minus), card("c2", currentPeriod={"limit": 0})])
+        sync("day1", "2026-01-05")
+        assert db.rows("SELECT budget_id, spent_total FROM budgets") == [
+            {"budget_id": "b2", "spent_total": Decimal("-5.5")}
+        ]
+        assert errors(db, "budget") == {
+            "b1": 'currentPeriod.limit: found "-0.01", expected a number that is not negative',
+            "b3": "currentPeriod.limit: missing, expected a number that is not negative",
+        }
+        assert "c1" in errors(db, "card")
+        assert db.one("SELECT count(*) FROM cards") == 1
+
+    def test_money_has_a_key_that_can_be_reckoned_again(self, db: Database, dump: Dump, sync: Sync) -> None:
+        one = transaction("t", occurredTime="2026-01-05T18:22:58.5+01:00", **money(originalCurrencyAmount="0100"))
+        spend(dump, "day1", transactions=[one])
+        sync("day1", "2026-01-05")
+        again = """SELECT encode(sha256(convert_to(concat_ws('|', transaction_id, transaction_uuid,
+            to_char(occurred_time AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), original_amount, original_currency),
+            'UTF8')), 'hex') = idempotency_key FROM transactions"""
+        assert db.one(again)
+        assert db.one("SELECT original_amount::TEXT FROM transactions") == "1.00"
+
+    def test_money_rates_are_those_of_the_bank(self) -> None:
+        found = usd_rates(
+            [("EUR", date(2014, 3, 28)), ("EUR", date(2014, 3, 30)), ("GBP", date(2014, 3, 28)), ("XXX", date.today())]
+        )
+        assert found["EUR", date(2014, 3, 28)] == found["EUR", date(2014, 3, 30)] == "1.3759"
+        assert Decimal(found["GBP", date(2014, 3, 28)]).quantize(Decimal("0.0001")) == Decimal("1.6633")  # 1.3759 / 0.8272
+        assert len(found) == 3
+
+
+class TestNewestWins:
+    """Newest wins."""
+
+    def test_newest_wins_of_cards_and_transactions_whatever_day_it_came_with(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for day, moment in (("day1", NEW), ("day2", OLD), ("day3", None)):
+            spend(dump, day, cards=[card("c1", name=day, updatedTime=moment)])
+            spend(dump, day, transactions=[transaction("t1", merchantName=day, updatedTime=moment)])
+        for order in (("day1", "day2", "day3"), ("day3", "day2", "day1")):
+            for number, day in enumerate(order, start=5):
+                sync(day, f"2026-01-0{number}")
+            assert db.one("SELECT name FROM cards") == "day1"
+            assert db.one("SELECT merchant_name FROM transactions") == "day1"
+            empty(db)
+
+    def test_newest_wins_also_where_it_comes_as_a_backfill(self, db: Database, dump: Dump, sync: Sync) -> None:
+        spend(dump, "day1", cards=[card("c1", updatedTime=OLD)], transactions=[transaction("t1", updatedTime=OLD)])
+        spend(dump, "day2", cards=[card("c1", name="N", updatedTime=NEW), card("c2")])
+        spend(dump, "day2", transactions=[transaction("t1", merchantName="N", updatedTime=NEW), transaction("t2")])
+        sync("day1", "2026-01-09")
+        sync("day2", "2026-01-05")
+        assert {row["name"] for row in db.rows("SELECT name FROM cards")} == {"N", "Card c2"}
+        assert {row["merchant_name"] for row in db.rows("SELECT merchant_name FROM transactions")} == {"N", None}
+
+    def test_newest_wins_and_of_one_version_the_newest_date(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for day, total in (("day1", 1), ("day2", 2), ("day3", 1)):
+            spend(dump, day, cards=[card("c1", updatedTime=OLD, currentPeriod={"spent": total})])
+            spend(dump, day, budgets=[budget("b1", currentPeriod={"limit": total})])
+        for day in ("day1", "day3", "day2"):
+            sync(day, f"2026-01-0{day[3:]}")
+        assert db.one("SELECT current_spent FROM cards") == 1
+        assert db.one("SELECT limit_amount FROM budgets") == 1
+        assert str(db.one("SELECT as_of FROM cards")) == str(db.one("SELECT as_of FROM budgets")) == "2026-01-03"
+        assert db.one("SELECT sync_day FROM budgets") == "day1"  # which changed it last
+
+    def test_newest_wins_and_of_one_date_the_api_over_tran(self, db: Database, dump: Dump) -> None:
+        for day in ("day1", "tran"):
+            where = dump.path / ("tran" if day == "tran" else f"sync-{day}")
+            made = [budget("b1", name=day)], [card("c1", name=day)], [transaction("t1", merchantName=day)]
+            for folder, records in zip(("budgets", "cards", "transactions"), made, strict=True):
+                (where / folder).mkdir(parents=True)
+                (where / folder / "1.json").write_text(json.dumps({"results": records}))
+        for order in (("day1", "tran"), ("tran", "day1")):
+            for day in order:
+                sync_into(db.url, str(dump.path), day, "2026-01-05")
+            for select in ("name FROM budgets", "name FROM cards", "merchant_name FROM transactions"):
+                assert db.one(f"SELECT {select}") == "day1"
+            assert {db.one(f"SELECT source FROM {table}") for table in ("budgets", "cards", "transactions")} == {"api"}
+            empty(db)
+        sync_into(db.url, str(dump.path), "day1", "2026-01-05")
+        sync_into(db.url, str(dump.path), "tran", "2026-01-06")
+        assert db.rows("SELECT name, source FROM budgets") == [{"name": "tran", "source": "tran"}]
+
+    def test_newest_wins_and_the_same_day_fetched_again_is_newer(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for name in ("first", "second"):
+            shutil.rmtree(dump.path, ignore_errors=True)
+            spend(dump, "day1", budgets=[budget("b1", name=name)], cards=[card("c1", name=name, updatedTime=OLD)])
+            spend(dump, "day1", transactions=[transaction("t1", merchantName=name)])
+            sync("day1", "2026-01-05")
+        for select in ("name FROM budgets", "name FROM cards", "merchant_name FROM transactions"):
+            assert db.one(f"SELECT {select}") == "second"
+
+    def test_newest_wins_in_one_day_too(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [transaction("t1", merchantName=str(n), updatedTime=moment) for n, moment in enumerate([OLD, NEW, OLD])]
+        spend(dump, "day1", transactions=some)
+        sync("day1", "2026-01-05")
+        assert db.one("SELECT merchant_name FROM transactions") == "1"
+        assert db.one("SELECT duplicates FROM sync_run_tables WHERE table_name = 'transactions'") == 2
+
+    def test_newest_wins_and_the_ledger_says_up_to_when(self, db: Database, dump: Dump, sync: Sync) -> None:
+        spend(dump, "day1", transactions=[transaction("t1", updatedTime=NEW), transaction("t2", updatedTime=None)])
+        spend(dump, "day2", transactions=[transaction("t3", updatedTime=OLD)])
+        select = "SELECT updated_time FROM sync_watermarks WHERE pipeline = 'transactions'"
+        for day in ("day1", "day2"):
+            sync(day, "2026-01-05")
+            assert db.one(select) == datetime(2026, 1, 5, tzinfo=UTC)
+        before = db.versions()
+        sync("day2", "2026-01-05")
+        assert db.versions() == before
+
+
+class TestLinksOfSpend:
+    """Links of cards and transactions."""
+
+    def test_links_to_nothing_are_null_and_told(self, db: Database, dump: Dump, sync: Sync) -> None:
+        none = transaction("none", cardId=None, budgetId=None)
+        spend(dump, "day1", cards=[card("c2", budgetId="b8")], transactions=[transaction("t1"), none])
+        sync("day1", "2026-01-05")
+        assert db.rows("SELECT DISTINCT card_id, budget_id FROM transactions") == [{"card_id": None, "budget_id": None}]
+        assert db.one("SELECT budget_id FROM cards") is None
+        assert errors(db, "card") == {"c2": 'budgetId: found "b8", expected a known budget'}
+        assert errors(db) == {
+            "t1": 'cardId: found "c1", expected a known card; budgetId: found "b1", expected a known budget'
+        }
+        assert db.one("SELECT raw_record FROM transaction_pipeline_errors") == {"cardId": "c1", "budgetId": "b1"}
+        assert db.one("SELECT error_type FROM transaction_pipeline_errors") == "REFERENCE_ERROR"
+
+    def test_links_are_made_when_card_and_budget_arrive(self, db: Database, dump: Dump, sync: Sync) -> None:
+        spend(dump, "day1", cards=[card("c2")], transactions=[transaction("t1")])
+        spend(dump, "day2", cards=[card("c1")])
+        spend(dump, "day3", budgets=[budget("b1")])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert db.rows("SELECT card_id, budget_id, sync_day FROM transactions") == [
+            {"card_id": "c1", "budget_id": None, "sync_day": "day2"}
+        ]
+        outcome = sync("day3", "2026-01-07")
+        assert db.rows("SELECT card_id, budget_id, sync_day FROM transactions") == [
+            {"card_id": "c1", "budget_id": "b1", "sync_day": "day3"}
+        ]
+        assert {row["budget_id"] for row in db.rows("SELECT budget_id FROM cards")} == {"b1"}
+        assert [(c.change, c.count) for c in outcome.published.changes if c.pipeline == "transactions"] == [
+            ("linked", 1)
+        ]
+
+    def test_links_follow_the_record(self, db: Database, dump: Dump, sync: Sync) -> None:
+        spend(dump, "day1", budgets=[budget("b1"), budget("b2")], cards=[card("c1")], transactions=[transaction("t1")])
+        spend(dump, "day2", cards=[card("c1", budgetId="b2")], transactions=[transaction("t1", budgetId="b9")])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert db.one("SELECT budget_id FROM cards") == "b2"
+        assert db.one("SELECT budget_id FROM transactions") is None
+
+
+class TestCardHolders:
+    """Card holders."""
+
+    def holders(self, db: Database) -> dict[str, int | None]:
+        found = {row["user_id"]: row["agent_id"] for row in db.rows("SELECT user_id, agent_id FROM card_holders")}
+        for table in ("cards", "transactions"):
+            rows = db.rows(f"SELECT user_id, agent_id FROM {table}")
+            assert all(row["agent_id"] == found.get(row["user_id"]) for row in rows), table
+        return found
+
+    def test_card_holders_are_the_one_agent_of_that_name_or_address(self, db: Database, dump: Dump, sync: Sync) -> None:
+        people = {1: "Mara Lind", 2: "Ünal Éde", 3: "Twin", 4: "twin", 5: " ", 6: "Agent 7"}
+        some = [agent(n, contact={"name": name}, deactivated=n == 1) for n, name in people.items()]
+        dump.write("day1", "agent_details", some)
+        names = {"mara": " MARA \t lind", "unal": "ünal éDE", "twin": "Twin", "blank": "  ", "mail": "A4@Example.COM"}
+        names |= {"nobody": "Nobody", "near": "Mara  Lin d"}
+        spend(dump, "day1", cards=[card(f"c-{user}", userId=user) for user in names])
+        spend(dump, "day1", transactions=[transaction(user, userId=user, userName=n) for user, n in names.items()])
+        sync("day1", "2026-01-05")
+        assert self.holders(db) == {
+            "mara": 1, "unal": 2, "twin": None, "blank": None, "mail": 4, "nobody": None, "near": None,
+        }  # fmt: skip
+
+    def test_card_holders_change_with_the_agents(self, db: Database, dump: Dump, sync: Sync) -> None:
+        spend(dump, "day1", cards=[card("c1", userId="u")])
+        spend(dump, "day1", transactions=[transaction("t1", userId="u", userName="Mara Lind")])
+        dump.write("day2", "agent_details", [agent(1, contact={"name": "Mara Lind"})])
+        dump.write(
+            "day3", "agent_details", [agent(1, contact={"name": "Mara Lind"}), agent(2, contact={"name": "MARA LIND"})]
+        )
+        dump.write(
+            "day4", "agent_details", [agent(1, contact={"name": "Mara Berg"}), agent(2, contact={"name": "Mara Lind"})]
+        )
+        found = []
+        for number in range(1, 5):
+            sync(f"day{number}", f"2026-01-0{number}")
+            found.append(self.holders(db)["u"])
+        assert found == [None, 1, None, 2]
+
+    def test_card_holders_go_by_the_newest_name(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2)])
+        for day, name, moment in (("day1", "Agent 1", NEW), ("day2", "Agent 2", OLD), ("day3", "Agent 2", NEW)):
+            spend(dump, day, transactions=[transaction(day, userId="u", userName=name, updatedTime=moment)])
+        for day, who in (("day1", 1), ("day2", 1), ("day3", 2)):
+            sync(day, "2026-01-05")
+            assert self.holders(db) == {"u": who}
+
+    def test_card_holders_without_a_transaction_have_no_name_yet(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1)])
+        spend(dump, "day1", cards=[card("c1", userId="u")])
+        spend(dump, "day2", transactions=[transaction("t", userId="u", userName="Agent 1", cardId="c1")])
+        spend(dump, "day3", cards=[card("c2", userId="u")])
+        for number, who in ((1, None), (2, 1), (3, 1)):
+            sync(f"day{number}", f"2026-01-0{number}")
+            assert {row["agent_id"] for row in db.rows("SELECT agent_id FROM cards")} == {who}
+
+
+class TestSpend:
+    """Spend."""
+
+    def count(self, db: Database, dump: Dump, sync: Sync, *some: dict[str, Any]) -> dict[str, Decimal]:
+        spend(dump, "day1", transactions=list(some))
+        sync("day1", "2026-01-05")
+        rows = db.rows("SELECT month::TEXT, sum(spent_usd) AS usd FROM spend_by_month GROUP BY month ORDER BY month")
+        return {row["month"][:7]: row["usd"] for row in rows}
+
+    @staticmethod
+    def one(name: str, kind: str | None, cents: int, month: int = 1, **links: Any) -> dict[str, Any]:
+        when = f"2026-{month:02}-15T12:00:00Z"
+        amount = money(originalCurrencyAmount=cents)
+        return transaction(name, transactionType=kind, occurredTime=when, **amount, **links)
+
+    @pytest.mark.parametrize(
+        "link",
+        [
+            {"originalAuthTransactionId": "auth"},
+            {"originalAuthTransactionUuid": "u-auth"},
+            {"clearingReference": "r1"},
+            {"originalAuthTransactionId": "gone", "originalAuthTransactionUuid": "u-auth"},
+        ],
+    )
+    def test_spend_counts_a_purchase_once_in_its_own_month(
+        self, link: dict[str, str], db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        auth = self.one("auth", "AUTHORIZATION", 10000, clearingReference="r1")
+        assert self.count(db, dump, sync, auth, self.one("clear", "CLEAR", 10100, month=2, **link)) == {"2026-01": 101}
+        assert db.one("SELECT pending_usd FROM spend_by_month") == 0
+
+    def test_spend_counts_what_is_pending_until_it_is_settled(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [self.one("pending", "AUTHORIZATION", 500), self.one("other", "CLEAR", 100)]
+        assert self.count(db, dump, sync, *some) == {"2026-01": 6}
+        assert db.one("SELECT sum(pending_usd) FROM spend_by_month") == 5
+
+    def test_spend_is_no_declined_attempt(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [self.one("no", "DECLINE", 500), self.one("fee", "OTHER", 7), self.one("odd", None, 3)]
+        assert self.count(db, dump, sync, *some) == {"2026-01": Decimal("0.10")}
+
+    def test_spend_is_less_what_came_back(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [
+            self.one("auth", "AUTHORIZATION", 10000),
+            self.one("clear", "CLEAR", 10000, originalAuthTransactionId="auth"),
+            self.one("refund", "CLEAR", -4000, month=3, originalAuthTransactionId="auth"),
+        ]
+        assert self.count(db, dump, sync, *some) == {"2026-01": 100, "2026-03": -40}
+        assert db.one("SELECT sum(refunded_usd) FROM spend_by_month") == -40
+
+    def test_spend_is_nothing_where_an_authorisation_was_taken_back(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [
+            self.one("auth", "AUTHORIZATION", 10000),
+            self.one("back", "AUTHORIZATION", -10000, originalAuthTransactionId="auth"),
+            self.one("part", "AUTHORIZATION", 9000),
+            self.one("rest", "AUTHORIZATION", -3000, originalAuthTransactionUuid="u-part"),
+            self.one("paid", "CLEAR", 6000, originalAuthTransactionId="part"),
+        ]
+        assert self.count(db, dump, sync, *some) == {"2026-01": 60}
+
+    def test_spend_refunded_before_it_is_settled_is_not_settled_by_that(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        some = [
+            self.one("auth", "AUTHORIZATION", 100),
+            self.one("back", "CLEAR", -100, originalAuthTransactionId="auth"),
+        ]
+        assert self.count(db, dump, sync, *some) == {"2026-01": 0}
+
+    def test_spend_in_several_parts_counts_each(self, db: Database, dump: Dump, sync: Sync) -> None:
+        parts = [self.one(f"part{n}", "CLEAR", 3000, originalAuthTransactionId="auth") for n in range(3)]
+        assert self.count(db, dump, sync, self.one("auth", "AUTHORIZATION", 10000), *parts) == {"2026-01": 90}
+
+    def test_spend_is_told_with_card_budget_holder_and_agent(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1)])
+        spend(dump, "day1", budgets=[budget("b1")], cards=[card("c1", lastFour="0072", userId="u")])
+        self.count(db, dump, sync, transaction("t", userId="u", userName="AGENT 1"), transaction("x", cardId=None))
+        told = db.rows("SELECT * FROM card_transactions WHERE transaction_id = 't'")[0]
+        names = ("card_name", "last_four", "budget_name", "holder_name", "agent_name", "agent_status", "amount_usd")
+        assert [told[name] for name in names] == [
+            "Card c1", "0072", "Budget b1", "AGENT 1", "Agent 1", "active", Decimal("12.34"),
+        ]  # fmt: skip
+        assert db.one("SELECT count(*) FROM card_transactions") == 2
+
+    def test_spend_with_a_card_of_somebody_who_left_is_shown(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1, deactivated=True), agent(2)])
+        states = ("ACTIVATED", "NOT_ACTIVATED", "FROZEN", "DELETED", "ODD")
+        spend(dump, "day1", cards=[card(f"{n}-{s}", status=s, userId=f"u{n}") for s in states for n in (1, 2)])
+        spend(dump, "day1", transactions=[transaction(f"t{n}", userId=f"u{n}", userName=f"Agent {n}") for n in (1, 2)])
+        sync("day1", "2026-01-05")
+        found = {row["card_id"] for row in db.rows("SELECT card_id FROM cards_of_inactive_agents")}
+        assert found == {"1-ACTIVATED", "1-NOT_ACTIVATED", "1-ODD"}
+        told = status.status(Settings(database_url=SecretStr(db.url)))
+        assert told["facts"]["cards of inactive agents that can still be used"] == 3
+
+
+class TestDriftOfSpend:
+    """Drift of spend."""
+
+    def test_drift_is_counted_and_named_and_rejects_nothing(self, db: Database, dump: Dump, sync: Sync) -> None:
+        spend(dump, "day1", cards=[card("c1", status="LOST"), card("c2", status="LOST"), card("c3", type="PAPER")])
+        some = [transaction(f"t{n}", amount=12.34 + n / 100) for n in range(3)]
+        spend(
+            dump,
+            "day1",
+            transactions=[*some, transaction("t9", transactionType="GIFT"), transaction("t8", amount=None)],
+        )
+        outcome = sync("day1", "2026-01-05")
+        assert db.one("SELECT count(*) FROM cards") == 3
+        assert db.one("SELECT count(*) FROM transactions") == 5
+        assert [(d.drift, d.rows, d.examples) for d in outcome.published.drift] == [
+            ("rows with the unknown status LOST", 2, ("c1", "c2")),
+            ("rows with the unknown type PAPER", 1, ("c3",)),
+            ("rows with the unknown transaction_type GIFT", 1, ("t9",)),
+            ("amounts that are off the computed one by more than a cent", 1, ("t2",)),
+        ]
+        rows = db.rows("SELECT pipeline, drift, rows, examples FROM sync_run_drift ORDER BY rows DESC, drift LIMIT 1")
+        assert rows == [
+            {"pipeline": "cards", "drift": "rows with the unknown status LOST", "rows": 2, "examples": ["c1", "c2"]}
+        ]
+        spend(dump, "day2", cards=[card("c1", status="FROZEN")])
+        sync("day2", "2026-01-06")
+        told = status.status(Settings(database_url=SecretStr(db.url)))["drift"]
+        assert {row["pipeline"] for row in told} == {"transactions"}  # no card of the last day is odd
+
+
+class TestOrigin:
+    """Origin."""
+
+    def test_origin_is_tran_for_the_folder_of_that_name(self, db: Database, dump: Dump) -> None:
+        folder = dump.path / "tran" / "transactions"
+        folder.mkdir(parents=True)
+        (folder / "1.json").write_text(json.dumps({"results": [transaction("t1", cardId=None, budgetId=None)]}))
+        request = Request(str(dump.path), "tran", date(2026, 1, 5))
+        outcome = run(request, Settings(database_url=SecretStr(db.url)), Limits(), lambda step: None)
+        assert db.rows("SELECT source, sync_day FROM transactions") == [{"source": "tran", "sync_day": "tran"}]
+        (note,) = outcome.notes
+        assert note.startswith("the day has no folder for, and so skipped: agents (agent_details/, agents/), roles")
+        assert "cards (cards/)" in note
