@@ -1,5 +1,5 @@
 #!/bin/sh
-# Three invented days, one after the other, into a database of their own that begins empty.
+# Three invented days, one after the other, and an archive of card spend, into a database that begins empty.
 set -eu
 rollcall=$1
 ROLLCALL_HOME=.rollcall/demo
@@ -15,6 +15,7 @@ day() {
 day day1 2026-01-05
 day day2 2026-01-06
 day day3 2026-01-07
+day tran 2026-01-04
 echo
 echo "\$ rollcall status"
 "$rollcall" status

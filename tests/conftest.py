@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession  # heavy, and on a machine without Java of no use
 
 SAMPLE = Path(__file__).parent.parent / "sample_data"
-DAYS = {"day1": "2026-01-05", "day2": "2026-01-06", "day3": "2026-01-07"}
+DAYS = {"day1": "2026-01-05", "day2": "2026-01-06", "day3": "2026-01-07", "tran": "2026-01-04"}
 
 for name in [name for name in os.environ if name.startswith("ROLLCALL_")]:
     del os.environ[name]

@@ -57,6 +57,42 @@ def test_the_data_dictionary_is_that_of_the_database(db: Database, request: pyte
     check("docs/tables.md", page, request)
 
 
+def test_the_diagram_is_that_of_the_database(db: Database, request: pytest.FixtureRequest) -> None:
+    keys = """SELECT attrelid, attname FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
+        AND attnum = ANY (conkey) WHERE contype = '{}'"""
+    columns = db.rows(
+        f"""SELECT relname, attname, split_part(format_type(atttypid, NULL), ' ', 1) AS type,
+            (oid, attname) IN ({keys.format("p")}) AS is_primary, (oid, attname) IN ({keys.format("f")}) AS is_foreign
+        FROM pg_class JOIN pg_attribute ON attrelid = oid AND attnum > 0 AND NOT attisdropped
+        WHERE relname = ANY (%s) ORDER BY relname, attnum""",
+        [*db.final_tables(), "sync_runs", "sync_run_tables", "sync_run_drift"],
+    )
+    links = db.rows(
+        """SELECT conrelid::regclass::text AS child, confrelid::regclass::text AS parent, attname
+        FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
+        WHERE contype = 'f' ORDER BY 1, 2, 3"""
+    )
+    lines = [f"    {link['parent']} ||--o{{ {link['child']} : {link['attname']}" for link in links]
+    for name in dict.fromkeys(row["relname"] for row in columns if row["relname"] != "schema_migrations"):
+        lines.append(f"    {name} {{")
+        for row in (row for row in columns if row["relname"] == name):
+            kinds = ", ".join(kind for kind, is_one in (("PK", row["is_primary"]), ("FK", row["is_foreign"])) if is_one)
+            lines.append(f"        {row['type']} {row['attname']} {kinds}".rstrip())
+        lines.append("    }")
+    diagram = "\n".join(lines)
+    page = f"""# The tables and how they hang together
+
+Drawn from the database (`make docs` writes this page). A line is a foreign key; what each column means is in
+[tables.md](tables.md). Quarantine, staging and views are left out.
+
+```mermaid
+erDiagram
+{diagram}
+```
+"""
+    check("docs/diagram.md", page, request)
+
+
 def test_the_commands_are_those_of_the_program(request: pytest.FixtureRequest, shell: Shell) -> None:
     shell.environment |= {"TERMINAL_WIDTH": "110", "COLUMNS": "110", "NO_COLOR": "1"}
     page = "# The commands\n\nWhat `--help` says (`make docs` writes this page).\n"
@@ -115,9 +151,11 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_rules_page_and_the_tests_name_the_same_rules() -> None:
     page = set(re.findall(r"^\d+\. \*\*(.+?)\.\*\*", (ROOT / "docs" / "rules.md").read_text(), re.MULTILINE))
-    tests = set(
-        re.findall(r'^class Test\w+:\n    """(.+?)\."""', (ROOT / "tests" / "test_rules.py").read_text(), re.MULTILINE)
-    )
+    tests = {
+        name
+        for path in ROOT.glob("tests/test_rules*.py")
+        for name in re.findall(r'^class Test\w+:\n    """(.+?)\."""', path.read_text(), re.MULTILINE)
+    }
     assert page == tests
 
 

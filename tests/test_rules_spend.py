@@ -237,7 +237,9 @@ class TestMoney:
             [("EUR", date(2014, 3, 28)), ("EUR", date(2014, 3, 30)), ("GBP", date(2014, 3, 28)), ("XXX", date.today())]
         )
         assert found["EUR", date(2014, 3, 28)] == found["EUR", date(2014, 3, 30)] == "1.3759"
-        assert Decimal(found["GBP", date(2014, 3, 28)]).quantize(Decimal("0.0001")) == Decimal("1.6633")  # 1.3759 / 0.8272
+        assert Decimal(found["GBP", date(2014, 3, 28)]).quantize(Decimal("0.0001")) == Decimal(
+            "1.6633"
+        )  # 1.3759 / 0.8272
         assert len(found) == 3
 
 
@@ -533,15 +535,13 @@ class TestDriftOfSpend:
         assert db.one("SELECT count(*) FROM cards") == 3
         assert db.one("SELECT count(*) FROM transactions") == 5
         assert [(d.drift, d.rows, d.examples) for d in outcome.published.drift] == [
-            ("rows with the unknown status LOST", 2, ("c1", "c2")),
-            ("rows with the unknown type PAPER", 1, ("c3",)),
-            ("rows with the unknown transaction_type GIFT", 1, ("t9",)),
+            ("unknown status LOST", 2, ("c1", "c2")),
+            ("unknown type PAPER", 1, ("c3",)),
+            ("unknown transaction_type GIFT", 1, ("t9",)),
             ("amounts that are off the computed one by more than a cent", 1, ("t2",)),
         ]
         rows = db.rows("SELECT pipeline, drift, rows, examples FROM sync_run_drift ORDER BY rows DESC, drift LIMIT 1")
-        assert rows == [
-            {"pipeline": "cards", "drift": "rows with the unknown status LOST", "rows": 2, "examples": ["c1", "c2"]}
-        ]
+        assert rows == [{"pipeline": "cards", "drift": "unknown status LOST", "rows": 2, "examples": ["c1", "c2"]}]
         spend(dump, "day2", cards=[card("c1", status="FROZEN")])
         sync("day2", "2026-01-06")
         told = status.status(Settings(database_url=SecretStr(db.url)))["drift"]

@@ -92,7 +92,7 @@ def tell_outcome(outcome: Outcome) -> None:
 
 
 def _tell_drift(what: str, rows: int, examples: Iterable[str]) -> None:
-    _out.print(f"drift: {rows:,} {escape(_short(what))} (such as {escape(_short(', '.join(examples)))})")
+    _out.print(f"drift: {escape(_short(what))}: {rows:,} (such as {escape(_short(', '.join(examples)))})")
 
 
 def _short(text: str) -> str:

@@ -30,7 +30,7 @@ class Drift:
 def unknown_values(table: str, key: str, column: str, *known: str) -> Drift:
     """The values of a column of a staging table that nobody has heard of: kept, counted and named."""
     return Drift(
-        f"""SELECT 'rows with the unknown {column} ' || left({column}, 60), count(*),
+        f"""SELECT 'unknown {column} ' || left({column}, 60), count(*),
         (array_agg({key} ORDER BY {key}))[:3]
         FROM {table} WHERE {column} NOT IN ({", ".join(f"'{value}'" for value in known)}) GROUP BY 1 ORDER BY 1"""
     )
