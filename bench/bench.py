@@ -25,7 +25,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from generate import Dump, write
+from generate import Dump, Spend, write, write_spend
 from rollcall.pipelines import PIPELINES
 from usual import JDBC
 
@@ -147,20 +147,22 @@ def publishing(server: Home) -> float:
     return seconds
 
 
-def made(work: Path, agents: int, days: int, layout: str) -> Path:
-    """A generated dump, made once."""
-    path = work / f"{layout}-{agents}-{days}"
+def made(work: Path, number: int, days: int, layout: str) -> Path:
+    """A generated dump of agents, or of `spend`, made once."""
+    path = work / f"{layout}-{number}-{days}"
     if not path.exists():
         unfinished = path.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        write(unfinished, Dump(agents), days, layout)
+        if layout == "spend":
+            write_spend(unfinished, Spend(number), days)
+        else:
+            write(unfinished, Dump(number), days, layout)
         unfinished.rename(path)
     return path
 
 
-def measure(work: Path, agents: int, *, skip_largest: bool) -> Iterator[Row]:
-    """All measurements, in the order of the table."""
-    dump = made(work, agents, 2, "paged")
+def two_days(work: Path, dump: Path, what: str) -> Iterator[Row]:
+    """A first load, the same day again, and the next day, against their floors."""
     with home(work) as server:
         server.rollcall("stage", str(dump), "--day", "day1", "--sync-date", "2026-01-01")
         floor = [reading(dump / "sync-day1"), copying(server, work), publishing(server)]
@@ -170,14 +172,27 @@ def measure(work: Path, agents: int, *, skip_largest: bool) -> Iterator[Row]:
             yield Row(f"  {name}", seconds)
         yield Row("floor of the first load", sum(floor))
         first, peak = server.sync(dump, "day1", "2026-01-01")
-        yield Row(f"{agents:,} agents in pages, first load", first, peak, f"{first / sum(floor):.2f} x its floor")
+        yield Row(f"{what}, first load", first, peak, f"{first / sum(floor):.2f} x its floor")
         again, peak = server.sync(dump, "day1", "2026-01-01")
         yield Row("the same day again, unchanged", again, peak, f"{again / first:.2f} x the first load")
         server.rollcall("stage", str(dump), "--day", "day2", "--sync-date", "2026-01-02")
         floor = [reading(dump / "sync-day2"), copying(server, work), publishing(server)]
         yield Row("floor of the next day", sum(floor))
         next_day, peak = server.sync(dump, "day2", "2026-01-02")
-        yield Row("the next day, 5 % changed", next_day, peak, f"{next_day / sum(floor):.2f} x its floor")
+        yield Row("the next day, 5 % changed or new", next_day, peak, f"{next_day / sum(floor):.2f} x its floor")
+
+
+def measure(work: Path, agents: int, transactions: int, *, skip_largest: bool) -> Iterator[Row]:
+    """All measurements, in the order of the table."""
+    if agents:
+        yield from measure_agents(work, agents, skip_largest=skip_largest)
+    if transactions:
+        yield from two_days(work, made(work, transactions, 2, "spend"), f"{transactions:,} transactions")
+
+
+def measure_agents(work: Path, agents: int, *, skip_largest: bool) -> Iterator[Row]:
+    """Agents with their roles and groups, in pages and one file each, and the sample data."""
+    yield from two_days(work, made(work, agents, 2, "paged"), f"{agents:,} agents in pages")
     few = max(agents // 10, 1000)
     runs: dict[str, list[tuple[float, float]]] = {"paged": [], "files": []}
     for _ in range(3):
@@ -235,6 +250,7 @@ def main() -> None:
     """Measure, print a table, and write it as Markdown where that is asked for."""
     parser = argparse.ArgumentParser(description="How fast and how lean a sync is.")
     parser.add_argument("--agents", type=int, default=500_000)
+    parser.add_argument("--transactions", type=int, default=2_000_000)
     parser.add_argument("--skip-largest", action="store_true", help="leave out four times the agents")
     parser.add_argument("--spark", action="store_true", help="the engines side by side, and nothing else")
     parser.add_argument("--work", type=Path, default=Path("bench/out"), help="where dumps and servers go")
@@ -247,7 +263,7 @@ def main() -> None:
     found = (
         measure_spark(work, given.agents)
         if given.spark
-        else measure(work, given.agents, skip_largest=given.skip_largest)
+        else measure(work, given.agents, given.transactions, skip_largest=given.skip_largest)
     )
     for row in found:
         rows.append(row)

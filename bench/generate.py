@@ -1,6 +1,7 @@
 """Make a dump of any size from a seed, with the churn and the dirt of real ones.
 
     python bench/generate.py OUT --agents 50000 --days 2 --layout paged
+    python bench/generate.py OUT --transactions 2000000 --days 2
 
 The same arguments always make the same bytes. From day to day a share of the agents leaves the roster or returns, a
 share changes, arrays come in another order without a change, and a few records are bad or stand twice.
@@ -109,6 +110,94 @@ class Dump:
             )
 
 
+@dataclass(frozen=True)
+class Spend:
+    """A dump of card spend: how many transactions on the first day; the next day has those and `growth` more."""
+
+    transactions: int
+    seed: int = 7
+    growth: float = 0.05
+    change: float = 0.02
+    dirt: float = 0.002
+
+    @property
+    def cards(self) -> int:
+        """One card for every 200 transactions."""
+        return self.transactions // 200 + 1
+
+    def folders(self, day: int) -> dict[str, Iterator[str]]:
+        """The records of each folder of a day."""
+        budgets = (self._budget(number, day) for number in range(300))
+        cards = (self._card(number, day) for number in range(self.cards))
+        count = int(self.transactions * (1 + self.growth * (day - 1)))
+        transactions = (self._transaction(number, day) for number in range(count))
+        return {"budgets": budgets, "cards": cards, "transactions": transactions}
+
+    def _budget(self, number: int, day: int) -> str:
+        spent = round(chance(self.seed, "spent", number, day) * 10000, 2)
+        period = {"limit": 20000, "overspendBuffer": 500, "spent": {"cleared": spent, "pending": 0, "total": spent}}
+        times = {"startDate": "2025-04-23", "recurringInterval": "MONTHLY", "timezone": "US/Pacific"}
+        ids = {"id": f"QnVkZ2V0{number}", "uuid": f"bgt_{number:025}"}
+        return json.dumps({**ids, "name": f"Budget {number}", "retired": False, **times, "currentPeriod": period})
+
+    def _card(self, number: int, day: int) -> str:
+        what = {"id": f"Q2FyZDo{number}", "uuid": f"crd_{number:025}", "name": f"Card {number}"}
+        state = {"lastFour": f"{number % 10000:04}", "validThru": "01/32", "status": "ACTIVATED", "type": "PHYSICAL"}
+        times = {"createdTime": "2024-09-23T17:53:44.000+00:00", "updatedTime": "2024-12-05T19:31:42.000+00:00"}
+        period = {"currentPeriod": {"limit": 27008.81, "spent": number % 900 + day / 100}}
+        return json.dumps(what | self._links(number) | state | period | times)
+
+    def _links(self, card: int) -> dict[str, str]:
+        holder, budget = card * 4 // 5, card % 300
+        user = {"userId": f"VXNlcjo{holder}", "userUuid": f"usr_{holder:025}"}
+        return user | {"budgetId": f"QnVkZ2V0{budget}", "budgetUuid": f"bgt_{budget:025}"}
+
+    def _transaction(self, number: int, day: int) -> str:
+        card = int(chance(self.seed, "card", number) * self.cards)
+        draw = chance(self.seed, "kind", number)
+        code, exponent, unit = (("USD", 2, 1.0), ("GBP", 2, 1.35), ("JPY", 0, 0.0064), ("KWD", 3, 3.25))[int(draw * 4)]
+        rate = 1 if code == "USD" else unit * (1 + draw / 100)
+        units = 100 + int(chance(self.seed, "amount", number) * 1_000_000)
+        changed = sum(chance(self.seed, "change", number, d) < self.change for d in range(2, day + 1))
+        bad = chance(self.seed, "bad", number, day) < self.dirt
+        moment = f"2026-01-{1 + number % 28:02}T17:{number % 60:02}"
+        money = {"exchangeRate": rate, "exponent": exponent, "originalCurrencyAmount": "" if bad else str(units)}
+        return json.dumps(
+            {
+                "id": f"VHJhbnNhY3Rpb246{number}",
+                "uuid": f"txr_{number:025}",
+                "childTransactionIds": [],
+                "isParent": False,
+                "transactionType": ("CLEAR", "AUTHORIZATION", "CLEAR", "DECLINE")[number % 4],
+                **self._links(card),
+                "userName": f"Agent {card * 4 // 5}",
+                "rawMerchantName": "TOOLS 4U LTD",
+                "merchantName": f"Tools 4U {changed}",
+                "currencyData": {**money, "originalCurrencyCode": code, "symbol": "¤"},
+                "occurredTime": f"{moment}:58.000+00:00",
+                "updatedTime": f"{moment}:{changed:02}.000+00:00",
+                "complete": True,
+                "amount": round(units / 10**exponent * rate, 2),
+                "fees": 0,
+                "cardId": f"Q2FyZDo{card}",
+                "cardUuid": f"crd_{card:025}",
+                "cardLastFour": f"{card % 10000:04}",
+                "cardType": "VIRTUAL_VENDOR",
+                "merchantCategoryCode": "5072",
+                "network": "VISA",
+            }
+        )
+
+
+def write_spend(out: Path, dump: Spend, days: int) -> None:
+    """Write the days of a dump of card spend, in pages as the API has them."""
+    for day in range(1, days + 1):
+        for name, records in dump.folders(day).items():
+            folder = out / f"sync-day{day}" / name
+            folder.mkdir(parents=True)
+            _write_pages(folder, records, '{{"results": [{}], "nextPage": null}}')
+
+
 def write(out: Path, dump: Dump, days: int, layout: str) -> None:
     """Write the days: `agent_details/` in pages or one file per agent, `agents/` in pages."""
     for day in range(1, days + 1):
@@ -126,10 +215,10 @@ def write(out: Path, dump: Dump, days: int, layout: str) -> None:
             _write_pages(folder / name, records)
 
 
-def _write_pages(folder: Path, records: Iterable[str]) -> None:
+def _write_pages(folder: Path, records: Iterable[str], form: str = "[{}]") -> None:
     source = iter(records)
     for number, page in enumerate(iter(lambda: list(islice(source, PAGE)), []), start=1):
-        (folder / f"{number}.json").write_text(f"[{', '.join(page)}]")
+        (folder / f"{number}.json").write_text(form.format(", ".join(page)))
 
 
 def main() -> None:
@@ -143,7 +232,11 @@ def main() -> None:
     parser.add_argument("--change", type=float, default=0.05, help="share of agents that change a day")
     parser.add_argument("--churn", type=float, default=0.03, help="share of agents off the roster on a day")
     parser.add_argument("--dirt", type=float, default=0.002, help="share of records that are bad, or stand twice")
+    parser.add_argument("--transactions", type=int, help="card spend instead of agents")
     given = parser.parse_args()
+    if given.transactions:
+        write_spend(given.out, Spend(given.transactions, given.seed), given.days)
+        return
     write(given.out, Dump(given.agents, given.seed, given.change, given.churn, given.dirt), given.days, given.layout)
 
 

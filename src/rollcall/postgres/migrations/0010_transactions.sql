@@ -241,7 +241,7 @@ BEGIN
         UNION
         SELECT one.transaction_id
         FROM transactions AS one
-        WHERE one.user_id = ANY (renamed)
+        WHERE renamed IS NOT NULL AND one.user_id = ANY (renamed)
     ) AS found;
 
     UPDATE transactions SET
