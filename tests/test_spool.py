@@ -90,6 +90,7 @@ contents = st.lists(st.sampled_from(TOKENS), max_size=12).map("".join)
 @example(some=[(".json", '{"results": [1], "cards": [2]}'), (".json", "[3]")], is_long=True)
 @example(some=[(".json", '{"x": {"results": [1]}}'), (".json", '{"x": "\\"results\\": ["}')], is_long=False)
 @example(some=[(".json", '{"r\\u0065sults": [{"id": 1}]}'), (".json", '{"results": null}')], is_long=False)
+@example(some=[(".json", '{"r\\u0065sults": [2], "results": [1]}')], is_long=False)
 @example(some=[(".jsonl", '{"id": 1}, {"id": 2}\n[1\n2]'), (".jsonl", "1\n\n 2 ")], is_long=False)
 @example(some=[(".json.gz", '{"results": [{"id": 1.50}, 2], "next": []}')], is_long=True)
 def test_whatever_lies_beside_what_each_file_says_what_it_said(some: list[tuple[str, str]], is_long: bool) -> None:

@@ -21,6 +21,7 @@ _CHUNK: Final = 4 * 1024 * 1024  # bytes after which the next file begins a new 
 _MARGIN: Final = 64 * 1024  # bytes at either end of a large file in which its list must begin and end
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
 _DOUBTS: Final = (Unreadable, ValueError, RecursionError)
 
 
@@ -174,6 +175,8 @@ def _begin(text: bytes, lists: tuple[bytes, bytes]) -> int | None:
     if not text.startswith(b"{"):
         raise ValueError
     found = re.search(rb"(%b|%b)\s*:\s*\[" % tuple(map(re.escape, lists)), text)
+    if not found and _ESCAPED_LETTER.search(text):  # in a key, perhaps
+        raise ValueError
     return found.end() if found else None
 
 
@@ -184,7 +187,8 @@ def _check_envelope(text: bytes, begin: int, after: bytes, lists: tuple[bytes, b
         ValueError: it is not.
     """
     document = json.loads(text[: begin - 1] + b"null" + after, object_pairs_hook=_members)
-    if document is not None and not any((json.loads(key), None) in document for key in lists):
+    keys = [json.loads(key) for key in lists]
+    if document is not None and [value for key, value in document if key in keys] != [None]:
         raise ValueError
 
 
