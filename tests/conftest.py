@@ -10,6 +10,7 @@ import sys
 import tempfile
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -43,6 +44,7 @@ for name in [name for name in os.environ if name.startswith("ROLLCALL_")]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database-url", help="Run on this server, as a user that may create databases.")
+    parser.addoption("--torture", type=Path, help="Do all of it, and write the counts into this folder.")
     parser.addoption("--update-docs", action="store_true", help="Write the generated pages anew.")
 
 
@@ -96,6 +98,27 @@ def another_server(name: str = "pginstall", auth: str = "trust") -> Iterator[str
 def _named(url: str, name: str) -> str:
     base, _, query = url.partition("?")
     return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+
+
+class Torture:
+    """How much of the long tests to do, and how often what came to pass."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.is_full = folder is not None
+        self.folder = folder
+        self.counts: Counter[str] = Counter()
+
+    def count(self, what: str, times: int = 1) -> None:
+        self.counts[what] += times
+
+
+@pytest.fixture(scope="session")
+def torture(request: pytest.FixtureRequest) -> Iterator[Torture]:
+    made = Torture(request.config.getoption("--torture"))
+    yield made
+    if made.folder:
+        made.folder.mkdir(parents=True, exist_ok=True)
+        (made.folder / f"{uuid.uuid4().hex}.json").write_text(json.dumps(made.counts))
 
 
 @pytest.fixture(scope="session")

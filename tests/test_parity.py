@@ -21,6 +21,7 @@ from rollcall.engines import spark as spark_engine
 from rollcall.source import MAX_RECORD
 from tests import test_bad_input as bad
 from tests import test_model as model
+from tests import test_model_spend as spend
 from tests.conftest import DAYS, SAMPLE, Database, Dump, agent, new_database, sync_into
 
 pytestmark = [pytest.mark.xdist_group("spark"), pytest.mark.usefixtures("spark")]
@@ -57,9 +58,9 @@ def pair(db: Database, server: str, template: str) -> Iterator[Pair]:
 
 
 def test_the_sample_days(pair: Pair) -> None:
+    filled: set[str] = set()
     for day, on in DAYS.items():
-        tables = pair.sync(str(SAMPLE), day, on)
-    filled = {name for name, rows in tables.items() if rows}
+        filled |= {name for name, rows in pair.sync(str(SAMPLE), day, on).items() if rows}
     assert {f"stg_{name}" for name in ("agents", "agent_details", "pipeline_errors")} < filled
 
 
@@ -99,8 +100,11 @@ def test_bad_input(pair: Pair, dump: Dump) -> None:
     assert len(tables["agent_pipeline_errors"]) > 200
 
 
+days = st.fixed_dictionaries({**model.folders, **spend.folders})
+
+
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
-@given(content=st.tuples(model.days, model.days), order=st.lists(st.sampled_from([0, 1]), min_size=1, max_size=2))
+@given(content=st.tuples(days, days), order=st.lists(st.sampled_from([0, 1]), min_size=1, max_size=2))
 def test_any_days(pair: Pair, content: tuple[Any, ...], order: list[int]) -> None:
     pair.empty()
     dump = Path(tempfile.mkdtemp())

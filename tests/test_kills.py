@@ -1,0 +1,187 @@
+"""All or nothing, tested to destruction: whatever is killed, and when, the database is as before or as after."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.conftest import SAMPLE, Database, Torture, _drop, _named, another_server, new_database, sync_into
+
+BEGAN = datetime.now(UTC)
+DAY = ("sync", str(SAMPLE), "--day", "day2", "--sync-date", "2026-01-06", "--allow-mass-change", "--reread")
+
+
+@dataclass
+class Scene:
+    """A server with a database after day1, to make others from, and what such a one holds before and after day2."""
+
+    server: str
+    template: str
+    before: dict[str, list[Any]]
+    after: dict[str, list[Any]]
+    steps: int
+    seconds: float
+
+    def database(self) -> Any:
+        return new_database(self.server, self.template)
+
+
+def contents(url: str) -> dict[str, list[Any]]:
+    """Everything that a run publishes, its ledger included, but for the rows of runs that failed."""
+    db = Database(url)
+    try:
+        found = db.everything(BEGAN)
+        found["sync_runs"] = [row for row in found["sync_runs"] if row["status"] != "failed"]
+        return {table: rows for table, rows in found.items() if not table.startswith("stg_")}
+    finally:
+        db.connection.close()
+
+
+def without_ledger(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {table: rows for table, rows in found.items() if not table.startswith("sync_run")}
+
+
+def victim(url: str, harm: str, number: int, **options: Any) -> subprocess.Popen[str]:
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/tmp"), "ROLLCALL_DATABASE_URL": url}
+    command = [sys.executable, "-m", "tests.victim", harm, str(number), *DAY]
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=SAMPLE.parent,
+        **options,
+    )
+
+
+def setting_on(server: str, template: str) -> Iterator[Scene]:
+    name = f"scene_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+    url = _named(server, name)
+    sync_into(url, str(SAMPLE), "day1", "2026-01-05", allow_mass_change=True)
+    before = contents(url)
+    with new_database(server, name) as copy:
+        begin = time.monotonic()
+        process = victim(copy, "list", 0)
+        steps = process.communicate()[1].splitlines()
+        assert process.returncode == 0, "\n".join(steps[:3])
+        yield Scene(server, name, before, contents(copy), len(steps), time.monotonic() - begin)
+    _drop(server, name)
+
+
+@pytest.fixture(scope="module")
+def scene(server: str, template: str) -> Iterator[Scene]:
+    yield from setting_on(server, template)
+
+
+def judge(scene: Scene, url: str) -> str:
+    """See that a database is as before or as after, and that syncing again makes it as after; returns which it was."""
+    found = contents(url)
+    is_after = found == scene.after
+    assert is_after or found == scene.before
+    sync_into(url, str(SAMPLE), "day2", "2026-01-06", allow_mass_change=True)
+    assert without_ledger(contents(url)) == without_ledger(scene.after)
+    return "after" if is_after else "before"
+
+
+CHUNK = 10
+
+
+@pytest.mark.parametrize("chunk", range(80))
+def test_killed_at_any_step(chunk: int, scene: Scene, torture: Torture) -> None:
+    every = range(1, scene.steps + 1) if torture.is_full else random.Random(1).sample(range(1, scene.steps + 1), 6)
+    for number in list(every)[chunk * CHUNK : (chunk + 1) * CHUNK]:
+        with scene.database() as url:
+            process = victim(url, "kill", number)
+            said = process.communicate()[1]
+            assert process.returncode == -9, said
+            torture.count(f"killed at a step: as {judge(scene, url)}")
+    assert scene.steps <= 80 * CHUNK
+
+
+@pytest.mark.parametrize("chunk", range(15))
+def test_killed_at_any_instant(chunk: int, scene: Scene, torture: Torture) -> None:
+    instants = random.Random(2)
+    every = [instants.random() for _ in range(150 if torture.is_full else 4)]
+    for share in every[chunk * CHUNK : (chunk + 1) * CHUNK]:
+        with scene.database() as url:
+            process = victim(url, "list", 0)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(share * scene.seconds)
+            process.kill()
+            process.communicate()
+            torture.count(f"killed at an instant: as {judge(scene, url)}")
+
+
+@pytest.mark.parametrize("chunk", range(5))
+def test_the_connection_ended_at_any_step(chunk: int, scene: Scene, torture: Torture) -> None:
+    share = 50 if torture.is_full else 3
+    for number in random.Random(3).sample(range(1, scene.steps + 1), share)[chunk * CHUNK : (chunk + 1) * CHUNK]:
+        with scene.database() as url:
+            process = victim(url, "terminate", number)
+            said = process.communicate()[1]
+            is_told = "The connection to PostgreSQL was lost" in said
+            assert process.returncode == (1 if is_told else 0), said
+            assert said.count("\n") <= 2
+            torture.count(f"connection ended at a step: as {judge(scene, url)}")
+
+
+def test_the_server_crashed_at_any_step(template: str, torture: Torture) -> None:
+    """On a server of its own: when one of its processes is killed, PostgreSQL restarts, and empties unlogged tables."""
+    with another_server() as server:
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(template)))
+        from rollcall.postgres import database
+
+        with database.connect(_named(server, template)) as connection:
+            database.migrate(connection, _named(server, template))
+        for scene in setting_on(server, template):
+            steps = random.Random(4).sample(range(1, scene.steps + 1), 40 if torture.is_full else 2)
+            for number in steps:
+                with scene.database() as url:
+                    process = victim(url, "crash", number)
+                    said = process.communicate()[1]
+                    assert process.returncode in {0, 1}, said
+                    wait_for(url)
+                    torture.count(f"server crashed at a step: as {judge(scene, url)}")
+
+
+def wait_for(url: str) -> None:
+    for _ in range(100):
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(url).close()
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server does not come back")
+
+
+def test_a_disk_that_is_full(scene: Scene, tmp_path: Path, torture: Torture) -> None:
+    """Files may not grow beyond a size: the engine's, in its temporary folder."""
+    import resource
+
+    for limit in [100, 3_000, 20_000] + (
+        [random.Random(5).randrange(50_000) for _ in range(20)] if torture.is_full else []
+    ):
+        with scene.database() as url:
+
+            def limited(limit: int = limit) -> None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+            process = victim(url, "list", 0, preexec_fn=limited)
+            process.communicate()
+            assert process.returncode in {0, 1}
+            torture.count(f"temporary folder full: as {judge(scene, url)}")
