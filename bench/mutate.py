@@ -27,10 +27,9 @@ FILES = [
     ROOT / "src/rollcall/postgres/guard.py",
 ]
 # The quick and telling ones first: what they do not notice, the models may.
-SUITES = [
-    ["tests/test_rules.py", "tests/test_rules_spend.py", "tests/test_publish.py"],
-    ["tests/test_model.py", "tests/test_model_spend.py"],
-]
+HELP_DESK = ["tests/test_rules.py", "tests/test_publish.py", "tests/test_model.py"]
+SPEND = ["tests/test_rules_spend.py", "tests/test_publish.py", "tests/test_model_spend.py"]
+OF_SPEND = ("budgets", "cards", "transactions", "spend")
 LINE: list[tuple[str, str]] = [
     (r"\bLEFT JOIN\b", "JOIN"),
     (r"\bFULL JOIN\b", "JOIN"),
@@ -96,8 +95,8 @@ def survives(mutation: Mutation, work: Path) -> bool:
         "PYTHONPATH": str(work / "src"),
         "HYPOTHESIS_STORAGE_DIRECTORY": str(work / "examples"),
     }
-    for suite in SUITES:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", "-o", f"cache_dir={work / 'cache'}", *suite]
+    for suite in SPEND if any(name in mutation.file.name for name in OF_SPEND) else HELP_DESK:
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", "-o", f"cache_dir={work / 'cache'}", suite]
         try:
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=600)
         except subprocess.TimeoutExpired:

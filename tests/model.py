@@ -277,6 +277,7 @@ class State:
     group_membership: set[tuple[int, int]] = field(default_factory=set)
     errors: dict[tuple[str, str], list[tuple[Any, ...]]] = field(default_factory=dict)
     newest: dict[str, date] = field(default_factory=dict)
+    counts: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def begin(self, pipeline: str, on: date) -> bool:
         """Note that a pipeline is synced; returns whether that is a backfill."""
@@ -285,23 +286,64 @@ class State:
         return on < before
 
 
-def sync(state: State, dump: Path, day: str, on: date) -> None:
-    """Do to the state what a sync of the day must do."""
+def sync(state: State, dump: Path, day: str, on: date, only: set[str] | None = None) -> None:
+    """Do to the state what a sync of the day must do, or of some of its pipelines."""
     folder = dump / f"sync-{day}"
     master = read_folder(folder, "agent_details", "agents", partial(check_agent, True))
     roster = read_folder(folder, "agents", "agents", partial(check_agent, False))
     roles = read_folder(folder, "roles", "roles", partial(check_plain, ROLE, ()))
     admin = read_folder(folder, "admin_roles", "roles", partial(check_plain, ROLE, ("agent_ids",)))
     groups = read_folder(folder, "admin_groups", "groups", partial(check_plain, GROUP, ("agent_ids",)))
-    if master.found or roster.found:
+    state.counts = {}
+    if (master.found or roster.found) and (only is None or "agents" in only):
+        state.counts["agents"] = count(master, roster)
         sync_agents(state, master, roster, day, on)
-    if roles.found or admin.found:
+    if (roles.found or admin.found) and (only is None or "roles" in only):
+        state.counts["roles"] = count(roles, admin)
         sync_roles(state, roles, admin, day, on)
-    if master.found or roster.found or admin.found:
+    if (master.found or roster.found or admin.found) and (only is None or "agent_roles" in only):
         sync_agent_roles(state, master, roster, admin, day, on)
-    if groups.found:
+    if groups.found and (only is None or "groups" in only):
+        state.counts["groups"] = count(groups)
         sync_groups(state, groups, day, on)
     mark_inactive(state)
+
+
+def count(*folders: Folder, newest: str = "updated_at") -> tuple[int, int, int]:
+    """Records read, duplicates and rejected."""
+    read = sum(len(folder.records) for folder in folders)
+    rejected = sum(len(folder.faults()) for folder in folders)
+    return read, read - rejected - sum(len(folder.valid(newest)) for folder in folders), rejected
+
+
+def is_too_much(lost: int, known: int, most_rows: int) -> bool:
+    """Whether a run may not take that much away."""
+    return lost > most_rows and lost > known / 5
+
+
+def refuses(before: State, after: State, dump: Path, day: str, only: set[str] | None, most_rows: int) -> bool:
+    """Whether a guard must hold a sync back that makes `after` of `before`."""
+    folder = dump / f"sync-{day}"
+    active = {agent_id for agent_id, row in before.agents.items() if row["status"] == "active"}
+    gone = {agent_id for agent_id in active if after.agents[agent_id]["status"] == "inactive"}
+    assigned = {pair for pair, (status, *_) in before.mapping.items() if status == "assigned"}
+    removed = {pair for pair in assigned if after.mapping[pair][0] == "removed"}
+    is_empty = (only is None or "agents" in only) and any(
+        found.found and not found.records
+        for found in (
+            read_folder(folder, "agent_details", "agents", partial(check_agent, True)),
+            read_folder(folder, "agents", "agents", partial(check_agent, False)),
+        )
+    )
+    return (is_empty and bool(active)) or any(
+        is_too_much(len(lost), len(known), most_rows)
+        for lost, known in (
+            (gone, active),
+            (removed, assigned),
+            (before.membership - after.membership, before.membership),
+            (before.group_membership - after.group_membership, before.group_membership),
+        )
+    )
 
 
 def sync_agents(state: State, master: Folder, roster: Folder, day: str, on: date) -> None:  # noqa: C901 - as above

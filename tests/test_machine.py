@@ -1,0 +1,132 @@
+"""Any sequence: syncs, re-runs, backfills, subsets, plans, refusals, tran/, all with dirt, against the plain rules."""
+
+import copy
+import shutil
+import tempfile
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from pydantic import SecretStr
+
+from rollcall.pipelines import PIPELINES
+from rollcall.postgres import guard
+from rollcall.postgres.guard import Limits
+from rollcall.settings import Settings
+from rollcall.sync import Outcome, Refused, Request
+from rollcall.sync import sync as run_sync
+from tests import model, model_spend, test_model, test_model_spend
+from tests.conftest import Database, Torture
+
+LABELS = ("day0", "day1", "tran")
+MOST_ROWS = 1  # of rows that may go in any case, so that a few agents are enough for a refusal
+FOLDERS = {**test_model.folders, **test_model_spend.folders}
+KNOWN = {p.name: {s.folder for s in p.sources} for p in PIPELINES}
+
+labels = st.sampled_from(LABELS)
+dates = st.integers(1, 4).map(lambda day: date(2026, 1, day))
+subsets = st.none() | st.sets(st.sampled_from(sorted(KNOWN)), min_size=1)
+
+
+class Syncs(RuleBasedStateMachine):
+    """A database and the model of it, to which the same things happen."""
+
+    def __init__(self, db: Database, torture: Torture) -> None:
+        super().__init__()
+        self.db, self.torture = db, torture
+        self.dump = Path(tempfile.mkdtemp())
+        self.state, self.spend = model.State(), model_spend.Spend()
+        self.last: tuple[str, date, set[str] | None] | None = None
+
+    @initialize(content=st.fixed_dictionaries(FOLDERS))
+    def begin(self, content: Any) -> None:
+        test_model.empty(self.db)
+        test_model.write(self.dump, "day0", content)
+
+    @rule(label=labels, content=st.fixed_dictionaries(FOLDERS))
+    def fetch(self, label: str, content: Any) -> None:
+        """A day is downloaded, perhaps again."""
+        shutil.rmtree(self.dump / f"sync-{label}", ignore_errors=True)
+        test_model.write(self.dump, label, content)
+
+    @rule(label=labels, on=dates, only=subsets, force=st.booleans())
+    def sync(self, label: str, on: date, only: set[str] | None, force: bool) -> None:
+        folder = self.dump / f"sync-{label}"
+        if not any((folder / name).is_dir() for p in only or KNOWN for name in KNOWN[p]):
+            return
+        state, spend = copy.deepcopy(self.state), copy.deepcopy(self.spend)
+        model.sync(state, self.dump, label, on, only)
+        spend.sync(folder, label, on, only)
+        if not force and model.refuses(self.state, state, self.dump, label, only, MOST_ROWS):
+            before = self.db.versions()
+            with pytest.raises(Refused):
+                self.run(label, on, only, force)
+            assert self.db.versions() == before
+            assert self.db.one("SELECT status FROM sync_runs ORDER BY run_id DESC LIMIT 1") == "refused"
+            self.torture.count("sequences: refused runs")
+            return
+        outcome = self.run(label, on, only, force)
+        self.state, self.spend, self.last = state, spend, (label, on, only)
+        self.compare(outcome)
+        self.torture.count("sequences: runs compared")
+
+    @precondition(lambda self: self.last is not None)
+    @rule()
+    def again(self) -> None:
+        assert self.last is not None
+        label, on, only = self.last
+        if not all((self.dump / f"sync-{label}").glob("*")):
+            return
+        self.sync(label, on, only, force=True)
+        before = self.db.versions()
+        self.run(label, on, only, force=True)
+        assert self.db.versions() == before
+        self.torture.count("sequences: runs repeated")
+
+    @rule(label=labels, on=dates)
+    def plan(self, label: str, on: date) -> None:
+        if any((self.dump / f"sync-{label}").glob("*")):
+            before = self.db.versions()
+            self.run(label, on, None, force=False, plan=True)
+            assert self.db.versions() == before
+
+    def run(self, label: str, on: date, only: set[str] | None, force: bool, *, plan: bool = False) -> Outcome:
+        request = Request(str(self.dump), label, on, tuple(only or ()))
+        settings = Settings(database_url=SecretStr(self.db.url), threads=1)
+        return run_sync(request, settings, Limits(force), lambda step: None, plan=plan)
+
+    def compare(self, outcome: Outcome) -> None:
+        found, expected = test_model.tables(self.db), test_model.expected(self.state)
+        expected["errors"] |= {where: sorted(rows, key=repr) for where, rows in self.spend.errors.items() if rows}
+        for name in ("budget", "card", "transaction"):
+            rows = test_model.errors(self.db, name, f"{name}_id")
+            found["errors"] |= {(name, day): quarantined for day, quarantined in rows.items()}
+        assert found == expected
+        assert test_model_spend.tables(self.db) == test_model_spend.expected(self.spend, self.state.agents)
+        counts = {t.table: (t.records_read, t.duplicates, t.rejected) for t in outcome.published.tables}
+        for table, said in (self.state.counts | self.spend.counts).items():
+            assert counts[table] == said, table
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.dump)
+
+
+def test_any_sequence_leaves_what_the_model_says(
+    db: Database, torture: Torture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MOST_ROWS", MOST_ROWS)
+    machine: Any = partial(Syncs, db, torture)
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=150 if torture.is_full else 6,
+            stateful_step_count=12 if torture.is_full else 8,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
