@@ -1,16 +1,25 @@
-# make demo: see it work. make test: everything that must hold. make bench: how fast it is. make docs, make lock:
-# write anew what is generated.
+# make demo: see it work. make test: everything that must hold. make torture: the same, tried for an hour. make bench:
+# how fast it is. make docs, make lock: write anew what is generated.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs bench lock clean
+.PHONY: demo test torture lint docs bench lock clean
 
 demo: $(VENV)/.installed
 	@sh bench/demo.sh $(BIN)/rollcall
 
 test: lint
 	$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term $(PYTEST)
+
+TORTURED := kills machine hostile spool neighbours operations
+
+torture: $(VENV)/.developed
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-torture.lock
+	rm -rf bench/out/torture && mkdir -p bench/out/torture
+	$(BIN)/pytest -n auto --torture bench/out/torture $(TORTURED:%=tests/test_%.py)
+	$(BIN)/python bench/fuzz.py --seconds $(or $(FUZZ),300) > bench/out/torture/fuzz.log 2>&1 || { tail bench/out/torture/fuzz.log; exit 1; }
+	$(BIN)/python bench/reliability.py bench/out/torture
 
 lint: $(VENV)/.developed
 	$(BIN)/ruff format --check .
@@ -43,6 +52,8 @@ lock:
 		--group build pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--constraint requirements.lock --group build --group dev --extra spark pyproject.toml -o requirements-dev.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--group torture -o requirements-torture.lock
 
 clean:
 	rm -rf $(VENV) .rollcall bench/out

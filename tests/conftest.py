@@ -74,6 +74,13 @@ def other_servers() -> dict[str, Path]:
 @contextmanager
 def another_server(name: str = "pginstall", auth: str = "trust") -> Iterator[str]:
     """A server of another kind for the length of a test; yields a URL."""
+    with server_to_restart(name, auth) as (url, _):
+        yield url
+
+
+@contextmanager
+def server_to_restart(name: str = "pginstall", auth: str = "trust") -> Iterator[tuple[str, Callable[[str], None]]]:
+    """The like; yields also what restarts it, given the mode of pg_ctl in which it is to stop."""
     home = Path(tempfile.mkdtemp(prefix="rollcall-pg-", dir="/tmp"))  # a socket's path must be short
     binaries = other_servers()[name]
     password = home / "password"
@@ -89,7 +96,12 @@ def another_server(name: str = "pginstall", auth: str = "trust") -> Iterator[str
         subprocess.run([str(binaries / "initdb"), *options], check=True, capture_output=True, **as_other)
         start = [*control, "-o", f"-h '' -k {home}", "-l", str(home / "log"), "start"]
         subprocess.run(start, check=True, stdout=subprocess.DEVNULL, **as_other)
-        yield f"postgresql://postgres@/postgres?host={home}"
+
+        def restart(mode: str) -> None:
+            subprocess.run([*control, "-m", mode, "stop"], check=True, stdout=subprocess.DEVNULL, **as_other)
+            subprocess.run(start, check=True, stdout=subprocess.DEVNULL, **as_other)
+
+        yield f"postgresql://postgres@/postgres?host={home}", restart
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, **as_other)
         shutil.rmtree(home, ignore_errors=True)

@@ -26,7 +26,15 @@ COMMANDS = [
     "db migrate",
     "db stop",
 ]
-NAMES = ("README.md", "docs/rules.md", "docs/input.md", "docs/performance.md", "docs/spark.md", "sample_data/README.md")
+NAMES = (
+    "README.md",
+    "docs/rules.md",
+    "docs/input.md",
+    "docs/performance.md",
+    "docs/spark.md",
+    "docs/operations.md",
+    "sample_data/README.md",
+)
 
 
 def check(page: str, expected: str, request: pytest.FixtureRequest) -> None:

@@ -401,11 +401,12 @@ class TestCardHolders:
         dump.write(
             "day4", "agent_details", [agent(1, contact={"name": "Mara Berg"}), agent(2, contact={"name": "Mara Lind"})]
         )
+        dump.write("day5", "agent_details", [agent(1), agent(2)])
         found = []
-        for number in range(1, 5):
+        for number in range(1, 6):
             sync(f"day{number}", f"2026-01-0{number}")
             found.append(self.holders(db)["u"])
-        assert found == [None, 1, None, 2]
+        assert found == [None, 1, None, 2, None]
 
     def test_card_holders_go_by_the_newest_name(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2)])
@@ -414,6 +415,14 @@ class TestCardHolders:
         for day, who in (("day1", 1), ("day2", 1), ("day3", 2)):
             sync(day, "2026-01-05")
             assert self.holders(db) == {"u": who}
+
+    def test_card_holders_of_two_names_at_once_have_one_of_them(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for day, names in (("day1", ["B", "C", "A"]), ("day2", ["A"]), ("day3", ["D", "B"])):
+            some = [transaction(f"{day} {name}", userId="u", userName=name, updatedTime=NEW) for name in names]
+            spend(dump, day, transactions=some)
+        for day, name in (("day1", "C"), ("day2", "C"), ("day3", "D")):
+            sync(day, "2026-01-05")
+            assert db.one("SELECT user_name FROM card_holders") == name
 
     def test_card_holders_without_a_transaction_have_no_name_yet(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])

@@ -16,6 +16,8 @@ from rollcall.pipelines import PIPELINES
 from rollcall.postgres import database, embedded
 from rollcall.postgres.guard import Limits
 from rollcall.postgres.publish import by_hand
+from rollcall.purge import age
+from rollcall.purge import purge as purge_errors
 from rollcall.settings import Settings
 from rollcall.sync import Outcome, Refused, Request
 from rollcall.sync import publish_staged as publish_day
@@ -194,10 +196,22 @@ def errors(
     day: Annotated[str | None, typer.Option("--day", help="Only this sync day.")] = None,
     pipeline: Annotated[str | None, typer.Option("--pipeline", help="Only this pipeline.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many a pipeline.")] = None,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete rows instead, with --older-than.")] = False,
+    older_than: Annotated[str | None, typer.Option("--older-than", metavar="90d", help="What to purge.")] = None,
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Show the quarantine: each record that could not be taken, where it stands, and why."""
+    """Show the quarantine: each record that could not be taken, where it stands, and why. Or purge what is old."""
+    if purge or older_than:
+        if not purge or not older_than or day or limit:
+            raise UsageError(
+                "--purge and --older-than go together, and without --day and --limit.",
+                "For example: rollcall errors --purge --older-than 90d.",
+            )
+        gone = purge_errors(_settings(database_url), age(older_than), pipeline)
+        total = sum(gone.values())
+        report.tell_json(gone) if as_json else report.tell(f"{total:,} row{'s' * (total != 1)} purged")
+        return
     found = status.errors(_settings(database_url), day, pipeline, limit)
     report.tell_json(found) if as_json else report.tell_errors(found)
 
@@ -238,10 +252,10 @@ def url(database_url: DatabaseUrl = None) -> None:
 def shell(database_url: DatabaseUrl = None) -> None:
     """Open psql on the database."""
     settings = _settings(database_url)
-    target = database.url_of(settings)
+    target, password = database.without_password(database.url_of(settings))
     psql = database.psql(settings)
     sys.stdout.flush()
-    os.execv(psql, [psql, target])
+    os.execve(psql, [psql, target], {**os.environ, **({"PGPASSWORD": password} if password else {})})
 
 
 @db.command()

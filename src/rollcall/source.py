@@ -15,6 +15,7 @@ import stat
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -26,6 +27,8 @@ from rollcall.errors import InputError, UsageError
 
 MAX_RECORD: Final = 16 * 1024 * 1024  # characters of one record
 SETTLED_AFTER: Final = 2_000_000_000  # nanoseconds after which a file's times tell its state
+MOST_UNPACKED: Final = 250  # times its packed size, for a file that unpacks to more than the following
+SMALL_UNPACKED: Final = 64 * 1024 * 1024  # bytes
 KEPT_OF_A_BAD_FILE: Final = 64 * 1024  # bytes of an unreadable file that go into quarantine
 _CHUNK: Final = 1024 * 1024
 _NAME: Final = re.compile(r"\.(json|ndjson|jsonl)(\.gz|\.zst)?$", re.IGNORECASE)
@@ -184,13 +187,19 @@ def open_bytes(file: SourceFile) -> Iterator[bytes]:
     """The file's bytes, unpacked, in chunks of at most a few MB.
 
     Raises:
-        Unreadable: it cannot be opened, is no regular file, or its compressed data are damaged or cut short.
+        Unreadable: it cannot be opened, is no regular file, or its compressed data are damaged, cut short or a bomb.
     """
+    unpacked = 0
     try:
         if not stat.S_ISREG(os.stat(file.path).st_mode):  # noqa: PTH116 - paths are plain text here, for speed
             raise Unreadable("is not a regular file")
         with open(file.path, "rb") as stream:  # noqa: PTH123 - as above
-            yield from _UNPACK[file.compression](stream)
+            most = max(SMALL_UNPACKED, MOST_UNPACKED * os.fstat(stream.fileno()).st_size)
+            for chunk in _UNPACK[file.compression](stream):
+                unpacked += len(chunk)
+                if file.compression and unpacked > most:
+                    raise Unreadable(f"unpacks to more than {MOST_UNPACKED} times its size")
+                yield chunk
     except EOFError as error:
         raise Unreadable("ends before its compressed data do: the file is cut short") from error
     except (zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
@@ -211,10 +220,11 @@ def _gunzip(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _unzstd(stream: IO[bytes]) -> Iterator[bytes]:
-    # `stream_reader` ends quietly where a frame is cut short, so the frames are followed one by one.
+    # `stream_reader` ends quietly where a frame is cut short, so the frames are followed one by one; and a few bytes at
+    # a time, because each four of them may become 128 KiB.
     frame = zstandard.ZstdDecompressor().decompressobj()
     packed = b""
-    while packed or (packed := stream.read(128 * 1024)):
+    while packed or (packed := stream.read(1024)):
         if frame.eof:
             frame = zstandard.ZstdDecompressor().decompressobj()
         yield frame.decompress(packed)
@@ -254,6 +264,9 @@ def bad_file(file: SourceFile, fault: str) -> Record:
                 break
     except Unreadable:
         pass  # what could be read before the fault is kept
+    if not head:  # nor unpacked: the file as it is
+        with suppress(OSError, Unreadable):
+            head = next(open_bytes(file._replace(compression="")), b"")
     return Record(None, None, _readable(head), f"the file {fault}")
 
 

@@ -1,11 +1,13 @@
 """What the database says now: who is active, which runs there were, what lies in quarantine. Plain data."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from psycopg import sql
 from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
 
 from rollcall.errors import UsageError
 from rollcall.pipelines import PIPELINES
@@ -64,7 +66,18 @@ def _reading(settings: Settings) -> Iterator[Connection]:
                 f"Nothing has been synced yet into {info.dbname} on {info.host}.",
                 "Run `rollcall sync DATA --day DAY` first, or point at another database.",
             )
+        set_json_loads(_load, connection)
         yield connection
+
+
+def _load(text: str | bytes) -> Any:
+    """A JSON value; what Python cannot hold and write again (nested too deeply, a number too long) as its text."""
+    try:
+        value = json.loads(text)
+        json.dumps(value)
+    except (RecursionError, ValueError):
+        return text if isinstance(text, str) else text.decode()
+    return value
 
 
 def status(settings: Settings) -> Row:

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -311,6 +312,8 @@ def _spool_exactly(files: Iterable[SourceFile], resource: str, spool: "_Spool") 
     for file in files:
         mark = spool.mark()
         try:
+            if file.compression:  # soon told, where it cannot be unpacked: what is in it may be endless
+                deque(open_bytes(file), maxlen=0)
             for record in read_exactly(file, resource):
                 is_complete = is_complete and record.fault is None
                 spool.add(_exact_row(file, record))

@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rollcall.errors import BusyError, DatabaseError
 from rollcall.postgres import embedded
@@ -29,6 +29,13 @@ def url_of(settings: Settings) -> str:
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     return embedded.start(settings.home)
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """A URL as a connection string that anybody may see, as in a list of processes, and the password that was in it."""
+    given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
+    password = given.pop("password", None)
+    return make_conninfo("", **given), password
 
 
 def psql(settings: Settings) -> str:

@@ -1,0 +1,133 @@
+"""Any bytes: whatever a file holds, the run ends well, all else is loaded, and the counts add up."""
+
+import gzip
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from rollcall.source import Unreadable, list_folder, read_exactly
+from tests import hostile
+from tests.conftest import Database, Dump, Shell, Torture, agent, budget, card, sync_into, transaction
+from tests.test_model import empty
+
+EVERY = hostile.every()
+GOOD = {
+    "agent_details": agent(1, role_ids=[2], group_ids=[3]),
+    "agents": agent(1),
+    "roles": {"id": 2, "name": "R"},
+    "admin_roles": {"id": 4, "name": "R", "agent_ids": [1]},
+    "admin_groups": {"id": 3, "name": "G", "agent_ids": [1]},
+    "budgets": budget("b1"),
+    "cards": card("c1"),
+    "transactions": transaction("t1"),
+}
+RESOURCE = {"agent_details": "agents", "admin_roles": "roles", "admin_groups": "groups"}
+LOADED = {
+    "agents": "agent_id = 1",
+    "roles": "role_id IN (2, 4)",
+    "agent_role_mapping": "agent_id = 1 AND role_id IN (2, 4)",
+    "groups": "group_id = 3 AND NOT inactive",
+    "group_membership": "group_id = 3 AND agent_id = 1",
+    "budgets": "budget_id = 'b1'",
+    "cards": "card_id = 'c1' AND budget_id = 'b1'",
+    "transactions": "transaction_id = 't1' AND card_id = 'c1'",
+}
+
+
+def write_good(dump: Dump) -> None:
+    for folder, record in GOOD.items():
+        dump.write("day1", folder, [record], "~good.json")
+
+
+def judge(db: Database, dump: Dump) -> None:
+    """See that all good records are there, and that as many were read as there are, by the reader that is exact."""
+    for table, where in LOADED.items():
+        expected = 2 if table in {"roles", "agent_role_mapping"} else 1
+        assert db.one(f"SELECT count(*) FROM {table} WHERE {where}") == expected, table
+    read = {
+        row["source"]: row for row in db.rows("SELECT DISTINCT ON (source) * FROM stg_sync_sources WHERE is_folder")
+    }
+    for folder in GOOD:
+        there = rejected = 0
+        for file in list_folder(str(dump.path / "sync-day1"), folder, RESOURCE.get(folder, folder)).files:
+            try:
+                records = list(read_exactly(file, RESOURCE.get(folder, folder)))
+            except Unreadable:
+                there, rejected = there + 1, rejected + 1
+            else:
+                there, rejected = there + len(records), rejected + sum(r.fault is not None for r in records)
+        assert read[folder]["records_read"] == there
+        assert read[folder]["rejected"] >= rejected
+    assert db.one("SELECT count(*) FROM stg_pipeline_errors WHERE raw_record IS NULL") == empty_files(dump)
+
+
+def empty_files(dump: Dump) -> int:
+    """Files with no byte in them, and which are yet to be unpacked."""
+    return sum(not path.stat().st_size and path.suffix in {".gz", ".zst"} for path in dump.path.rglob("*.*"))
+
+
+def test_the_corpus_is_what_its_generator_makes() -> None:
+    kept = {path.name: path.read_bytes() for path in hostile.CORPUS.iterdir()}
+    made = {one.file: one.data for one in EVERY}
+    assert len(EVERY) > 700
+    assert len(kept) > 250
+    assert all(made[name] == data for name, data in kept.items())
+
+
+@pytest.mark.parametrize("part", range(20))
+def test_hostile_input_costs_itself_alone(part: int, db: Database, dump: Dump, torture: Torture) -> None:
+    some = EVERY[part::20] if torture.is_full else random.Random(part).sample(EVERY[part::20], 2)
+    write_good(dump)
+    for one in some:
+        empty(db)
+        path = dump.write("day1", one.folder, one.data, one.file)
+        sync_into(db.url, str(dump.path), "day1", "2026-01-05", allow_mass_change=True)
+        judge(db, dump)
+        path.unlink()
+        torture.count("hostile inputs, each alone")
+
+
+def test_all_hostile_input_at_once(shell: Shell, db: Database, dump: Dump) -> None:
+    write_good(dump)
+    for one in EVERY:
+        dump.write("day1", one.folder, one.data, one.file)
+    done = shell.run("sync", dump.path, "--day", "day1", "--sync-date", "2026-01-05")
+    assert done.returncode == 0, done.stderr
+    judge(db, dump)
+    assert shell.run("errors", "--json").returncode == 0
+    assert len(done.stdout.splitlines()) < 100  # a summary, however much is wrong
+
+
+@pytest.mark.parametrize("pack", [".gz", ".zst"])
+@pytest.mark.parametrize("filler", [b" ", b"0", b"[", b"1,"])
+def test_a_bomb_fills_neither_memory_nor_disk(
+    pack: str, filler: bytes, shell: Shell, db: Database, dump: Dump, tmp_path: Path
+) -> None:
+    path = dump.write("day1", "cards", b"", f"bomb.json{pack}")
+    chunk = filler * (1024 * 1024 // len(filler))
+    with gzip.open(path, "wb") if pack == ".gz" else zstandard.open(path, "wb") as file:
+        file.write(b"[")
+        for _ in range(1024 if pack == ".zst" else 200):
+            file.write(chunk)
+    write_good(dump)
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    environment = shell.environment | {"ROLLCALL_TEMP_FOLDER": str(temp)}
+    command = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, cwd=tmp_path)
+    assert process.stdout is not None
+    process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    assert process.returncode == 0
+    assert usage.ru_maxrss < 1024 * 1024  # KiB
+    (error,) = db.rows("SELECT error_message, length(raw_record::TEXT) AS kept FROM card_pipeline_errors")
+    assert error["error_message"] == "the file unpacks to more than 250 times its size"
+    assert error["kept"] < 100_000
+    assert db.one("SELECT count(*) FROM cards") == 1

@@ -1,0 +1,100 @@
+"""Two at once, and slow neighbours: what others do on the database at the same time."""
+
+import subprocess
+import sys
+from datetime import date
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from rollcall import sync as syncing
+from rollcall.errors import DatabaseError, UsageError
+from rollcall.postgres.guard import Limits
+from rollcall.settings import Settings
+from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, Sync, agent, server_to_restart, sync_into
+
+COMMAND = ("sync", str(SAMPLE), "--day", "day1", "--sync-date", "2026-01-05", "--json")
+
+
+def test_two_syncs_started_together_are_as_one_after_the_other(shell: Shell, db: Database) -> None:
+    command = [sys.executable, "-m", "rollcall", *COMMAND]
+    both = [
+        subprocess.Popen(
+            command, env=shell.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=shell.tmp_path
+        )
+        for _ in range(2)
+    ]
+    ends = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert db.rows("SELECT status, count(*) FROM sync_runs GROUP BY 1") == [{"status": "succeeded", "count": 2}]
+    assert db.one("SELECT count(*) FROM agents") == 25
+    inserted = db.rows("SELECT inserted FROM sync_run_tables WHERE table_name = 'agents' ORDER BY run_id")
+    assert [row["inserted"] for row in inserted] == [25, 0]
+    assert db.one("SELECT count(*) FROM agent_pipeline_errors") == 7
+
+
+def test_a_second_run_does_not_wait_if_it_is_told_so(shell: Shell, db: Database) -> None:
+    with psycopg.connect(db.url) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [int.from_bytes(b"rollcall")])
+        done = shell.run(*COMMAND, "--no-wait")
+    assert done.returncode == 1
+    assert "Another run is at work on this database." in done.stderr
+    assert db.one("SELECT count(*) FROM agents") == 0
+
+
+def test_a_reader_in_a_long_transaction_neither_waits_nor_is_waited_for(db: Database) -> None:
+    sync_into(db.url, str(SAMPLE), "day1", "2026-01-05")
+    with psycopg.connect(db.url) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        select = "SELECT agent_id, name, status, xmin::TEXT FROM agents ORDER BY agent_id"
+        before = reader.execute(select).fetchall()
+        reader.execute("SELECT count(*) FROM transactions, cards, groups, agent_status_history")
+        for day in ("day2", "day3", "tran"):
+            sync_into(db.url, str(SAMPLE), day, DAYS[day], allow_mass_change=True)
+        assert reader.execute(select).fetchall() == before
+    assert db.one("SELECT count(*) FROM agents") == 28
+
+
+@pytest.mark.parametrize("table", ["agents", "stg_agents", "transactions", "sync_runs", "stg_pipeline_errors"])
+def test_a_lock_that_somebody_holds_is_given_up_on_in_time(table: str, db: Database) -> None:
+    sync_into(db.url, str(SAMPLE), "day1", "2026-01-05")
+    before = db.versions()
+    url = f"{db.url}&options=-c%20lock_timeout%3D300"
+    with psycopg.connect(db.url) as other:
+        other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(DatabaseError, match="gave up waiting"):
+            sync_into(url, str(SAMPLE), "day2", "2026-01-06", allow_mass_change=True)
+    assert db.versions() == before
+    sync_into(url, str(SAMPLE), "day2", "2026-01-06", allow_mass_change=True)
+    assert db.one("SELECT count(*) FROM agents") == 28
+
+
+def test_a_table_that_is_changed_meanwhile_is_seen_as_it_is_or_not_at_all(db: Database, dump: Dump, sync: Sync) -> None:
+    """Somebody edits an agent by hand between two syncs of the same files: the next sync puts it right."""
+    dump.write("day1", "agent_details", [agent(1), agent(2)])
+    sync("day1", "2026-01-05")
+    db.connection.execute("UPDATE agents SET name = 'edited'")
+    db.connection.execute("DELETE FROM stg_agents WHERE agent_id = 2")
+    sync("day1", "2026-01-05")
+    assert [row["name"] for row in db.rows("SELECT name FROM agents ORDER BY 1")] == ["Agent 1", "Agent 2"]
+    assert db.status() == {1: "active", 2: "active"}
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_database_restarted_between_stage_and_publish(mode: str) -> None:
+    """What is staged survives a shutdown; a crash empties unlogged tables, and then nothing is published."""
+    with server_to_restart() as (url, restart):
+        settings = Settings(database_url=SecretStr(url))
+        syncing.stage(syncing.Request(str(SAMPLE), "day1", date(2026, 1, 5)), settings, lambda step: None)
+        restart(mode)
+        if mode == "fast":
+            syncing.publish_staged((), settings, Limits(), lambda step: None)
+        else:
+            with pytest.raises(UsageError, match="staged: nothing"):
+                syncing.publish_staged((), settings, Limits(), lambda step: None)
+            sync_into(url, str(SAMPLE), "day1", "2026-01-05")
+        db = Database(url)
+        assert db.one("SELECT count(*) FROM agents") == 25
+        assert db.one("SELECT count(*) FROM transactions") == 8
+        db.connection.close()
