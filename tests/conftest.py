@@ -79,9 +79,11 @@ def another_server(name: str = "pginstall", auth: str = "trust") -> Iterator[str
 
 
 @contextmanager
-def server_to_restart(name: str = "pginstall", auth: str = "trust") -> Iterator[tuple[str, Callable[[str], None]]]:
+def server_to_restart(
+    name: str = "pginstall", auth: str = "trust", parent: str = "/tmp"
+) -> Iterator[tuple[str, Callable[[str], None]]]:
     """The like; yields also what restarts it, given the mode of pg_ctl in which it is to stop."""
-    home = Path(tempfile.mkdtemp(prefix="rollcall-pg-", dir="/tmp"))  # a socket's path must be short
+    home = Path(tempfile.mkdtemp(prefix="rollcall-pg-", dir=parent))  # a socket's path must be short
     binaries = other_servers()[name]
     password = home / "password"
     password.write_text("right")
@@ -98,7 +100,7 @@ def server_to_restart(name: str = "pginstall", auth: str = "trust") -> Iterator[
         subprocess.run(start, check=True, stdout=subprocess.DEVNULL, **as_other)
 
         def restart(mode: str) -> None:
-            subprocess.run([*control, "-m", mode, "stop"], check=True, stdout=subprocess.DEVNULL, **as_other)
+            subprocess.run([*control, "-m", mode, "stop"], check=False, capture_output=True, **as_other)
             subprocess.run(start, check=True, stdout=subprocess.DEVNULL, **as_other)
 
         yield f"postgresql://postgres@/postgres?host={home}", restart

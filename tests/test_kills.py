@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,18 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.conftest import SAMPLE, Database, Torture, _drop, _named, another_server, new_database, sync_into
+from rollcall.postgres import database
+from tests.conftest import (
+    SAMPLE,
+    Database,
+    Torture,
+    _drop,
+    _named,
+    another_server,
+    new_database,
+    server_to_restart,
+    sync_into,
+)
 
 BEGAN = datetime.now(UTC)
 DAY = ("sync", str(SAMPLE), "--day", "day2", "--sync-date", "2026-01-06", "--allow-mass-change", "--reread")
@@ -143,12 +155,7 @@ def test_the_connection_ended_at_any_step(chunk: int, scene: Scene, torture: Tor
 def test_the_server_crashed_at_any_step(template: str, torture: Torture) -> None:
     """On a server of its own: when one of its processes is killed, PostgreSQL restarts, and empties unlogged tables."""
     with another_server() as server:
-        with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(template)))
-        from rollcall.postgres import database
-
-        with database.connect(_named(server, template)) as connection:
-            database.migrate(connection, _named(server, template))
+        migrated(server, template)
         for scene in setting_on(server, template):
             steps = random.Random(4).sample(range(1, scene.steps + 1), 40 if torture.is_full else 2)
             for number in steps:
@@ -158,6 +165,37 @@ def test_the_server_crashed_at_any_step(template: str, torture: Torture) -> None
                     assert process.returncode in {0, 1}, said
                     wait_for(url)
                     torture.count(f"server crashed at a step: as {judge(scene, url)}")
+
+
+def test_a_disk_that_is_full_under_postgresql(template: str, torture: Torture) -> None:
+    """A server on a file system of its own, of which a file takes all but some: its tables or its log cannot grow."""
+    mount = tempfile.mkdtemp(prefix="full-", dir="/tmp")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=755", "tmpfs", mount], check=False).returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        with server_to_restart(parent=mount) as (server, restart):
+            migrated(server, template)
+            for scene in setting_on(server, template):
+                ballast = Path(mount) / "ballast"
+                for megabytes in [0.2, 3] + ([0.05, 0.5, 1, 2, 4, 5, 6, 8, 12, 16] if torture.is_full else []):
+                    with scene.database() as url:
+                        free = os.statvfs(mount).f_bavail * os.statvfs(mount).f_frsize - int(megabytes * 2**20)
+                        ballast.write_bytes(b"x" * max(free, 0))
+                        process = victim(url, "list", 0)
+                        process.communicate()
+                        ballast.unlink()
+                        restart("fast")
+                        torture.count(f"disk of PostgreSQL full: as {judge(scene, url)}")
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
+
+
+def migrated(server: str, name: str) -> None:
+    """Make a migrated database."""
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    with database.connect(_named(server, name)) as connection:
+        database.migrate(connection, _named(server, name))
 
 
 def wait_for(url: str) -> None:

@@ -811,13 +811,33 @@ class TestBoundedDamage:
             sync("day3", "2026-01-06")
         assert db.status() == {0: "active"}
 
-    def test_bounded_damage_refuses_the_loss_of_memberships(self, db: Database, dump: Dump, sync: Sync) -> None:
-        dump.write("day1", "agent_details", [agent(1, group_ids=list(range(50)))])
-        dump.write("day2", "agent_details", [agent(1, group_ids=list(range(39)))])
+    @pytest.mark.parametrize(
+        ("known", "kept", "passes"), [(50, 40, True), (50, 39, False), (12, 2, True), (12, 1, False)]
+    )
+    def test_bounded_damage_covers_memberships(
+        self, known: int, kept: int, passes: bool, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(1, group_ids=list(range(known)))])
+        dump.write("day2", "agent_details", [agent(1, group_ids=list(range(kept)))])
         sync("day1", "2026-01-05")
-        with pytest.raises(Refused, match="11 of 50 memberships"):
+        if passes:
             sync("day2", "2026-01-06")
-        assert db.one("SELECT count(*) FROM agent_group_membership") == 50
+        else:
+            with pytest.raises(Refused, match=f"{known - kept} of {known} memberships of agents in groups would go"):
+                sync("day2", "2026-01-06")
+        assert db.one("SELECT count(*) FROM agent_group_membership") == (kept if passes else known)
+
+    def test_bounded_damage_is_none_where_a_list_is_half_readable_or_not_there(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.days(dump, 50, 10)
+        for folder in ("agent_details", "agents"):
+            dump.write("day2", folder, b'[{"id": 11, "contact"')
+        dump.write("day3", "agent_details", [agent(n) for n in range(50)])
+        dump.write("day4", "agents", [agent(n) for n in range(50)])
+        for number in range(1, 5):
+            sync(f"day{number}", f"2026-01-0{number}")
+            assert list(db.status().values()).count("active") == 50
 
     @pytest.mark.parametrize(("kept", "passes"), [(40, True), (39, False)])
     def test_bounded_damage_covers_role_assignments(
@@ -834,15 +854,20 @@ class TestBoundedDamage:
                 sync("day2", "2026-01-06")
         assert list(roles(db).values()).count("assigned") == (kept if passes else 50)
 
-    def test_bounded_damage_covers_the_members_of_groups(self, db: Database, dump: Dump, sync: Sync) -> None:
-        dump.write("day1", "agent_details", [agent(n) for n in range(50)])
-        dump.write("day1", "admin_groups", [group(1, *range(50))])
-        dump.write("day2", "agent_details", [agent(n) for n in range(50)])
-        dump.write("day2", "admin_groups", [group(1, *range(39))])
+    @pytest.mark.parametrize(("kept", "passes"), [(40, True), (39, False)])
+    def test_bounded_damage_covers_the_members_of_groups(
+        self, kept: int, passes: bool, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for day, members in (("day1", 50), ("day2", kept)):
+            dump.write(day, "agent_details", [agent(n) for n in range(50)])
+            dump.write(day, "admin_groups", [group(1, *range(members))])
         sync("day1", "2026-01-05")
-        with pytest.raises(Refused, match="11 of 50 members of groups would go"):
+        if passes:
             sync("day2", "2026-01-06")
-        assert db.one("SELECT count(*) FROM group_membership") == 50
+        else:
+            with pytest.raises(Refused, match="11 of 50 members of groups would go"):
+                sync("day2", "2026-01-06")
+        assert db.one("SELECT count(*) FROM group_membership") == (kept if passes else 50)
 
     @pytest.mark.parametrize(("limit", "passes"), [("1", True), ("0", False), ("50%", True), ("49.9%", False)])
     def test_bounded_damage_max_rejected(self, limit: str, passes: bool, db: Database, dump: Dump, sync: Sync) -> None:
