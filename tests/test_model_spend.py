@@ -164,7 +164,7 @@ def expected(spend: Spend, agents: dict[int, model.Row]) -> dict[str, Any]:
     return {"budgets": spend.budgets, "cards": cards, "transactions": transactions}
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     content=st.tuples(days, days, days),
     order=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3)), min_size=1, max_size=5),
@@ -228,7 +228,7 @@ def versions(draw: st.DrawFn, label: str) -> dict[str, Any]:
     return {folder: [(".json", json.dumps({"results": found}).encode())] for folder, found in content.items()}
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=st.tuples(*(versions(label) for label in LABELS)), tran_on=st.integers(1, 2))
 def test_the_order_of_days_and_tran_does_not_matter(db: Database, content: tuple[Any, ...], tran_on: int) -> None:
     dump = Path(tempfile.mkdtemp())

@@ -99,7 +99,7 @@ class TestMoney:
             (name, rate, amount) for name in "atesx"
         }
 
-    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(
             st.tuples(
