@@ -4,7 +4,6 @@ python bench/reliability.py bench/out/torture
 """
 
 import argparse
-import json
 import re
 from collections import Counter
 from datetime import UTC, datetime
@@ -25,8 +24,8 @@ does not fails the run.
 def counts(folder: Path) -> Counter[str]:
     """The counts of all test processes, and the fuzzer's."""
     total: Counter[str] = Counter()
-    for path in folder.glob("*.json"):
-        total.update(json.loads(path.read_text()))
+    for path in folder.glob("*.counts"):
+        total.update(path.read_text().splitlines())
     log = folder / "fuzz.log"
     if log.exists():
         (runs,) = re.findall(r"number_of_executed_units: (\d+)", log.read_text(errors="replace"))
