@@ -204,6 +204,16 @@ class TestMoney:
         assert message in errors(db)["t"]
         assert "European" not in errors(db)["t"]
 
+    def test_money_of_no_currency_is_not_blamed_on_the_bank(self, db: Database, dump: Dump, sync: Sync) -> None:
+        none = money(originalCurrencyCode=None, exchangeRate=None)
+        undated = transaction("u", occurredTime="x", **money(exchangeRate=None))
+        spend(dump, "day1", transactions=[transaction("t", **none), undated])
+        sync("day1", "2026-01-05")
+        assert errors(db) == {
+            "t": "currencyData.originalCurrencyCode: missing, expected a currency code of ISO 4217",
+            "u": 'occurredTime: found "x", expected a timestamp such as 2026-01-05T08:30:00Z',
+        }
+
     def test_money_of_budgets_and_cards_is_not_negative_where_it_is_a_limit(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:

@@ -91,9 +91,8 @@ SELECT * EXCLUDE (nth) FROM (
 
 
 def wanted(lookup: Lookup, relation: str) -> str:
-    """Select what the records in `relation` have to look up: distinct texts and dates, of which neither is NULL."""
-    return f"""SELECT DISTINCT {lookup.text}, {lookup.on} FROM {relation}
-WHERE is_wanting AND {lookup.text} IS NOT NULL AND {lookup.on} IS NOT NULL"""
+    """Select what the records in `relation` have to look up: distinct texts and dates."""
+    return f"SELECT DISTINCT {lookup.text}, {lookup.on} FROM {relation} WHERE is_wanting"
 
 
 def look_up(lookup: Lookup, relation: str, found: str) -> str:
@@ -133,7 +132,8 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     # A record that has to look something up may yet turn out to be bad.
     is_kept, wanting = "error_type IS NOT NULL", []
     if contract.lookup:
-        is_wanting = f"(({contract.lookup.wanted}) AND coalesce(error_type, '') <> '{PARSE_ERROR}')"
+        text, on = contract.lookup.text, contract.lookup.on  # without these the record is bad already
+        is_wanting = f"(({contract.lookup.wanted}) AND {text} IS NOT NULL AND {on} IS NOT NULL)"
         is_kept, wanting = f"{is_kept} OR {is_wanting}", [f"{is_wanting} AS is_wanting"]
     found = "".join(f"\n        {_find(f)}," for f in fields if f.type.is_exact)
     if found:
