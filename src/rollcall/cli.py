@@ -1,5 +1,6 @@
 """The commands: parse, call, print, exit code."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -316,6 +317,7 @@ def _tell(result: Outcome | Refused, as_json: bool) -> None:
 def main() -> NoReturn:
     """Run the command line; the one place where a failure becomes a message and an exit code."""
     debug = "--debug" in sys.argv
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it logs is raised too, and told once
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
         app(arguments, prog_name="rollcall")

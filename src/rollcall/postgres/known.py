@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+import psycopg
 from psycopg import sql
 
+from rollcall.errors import DatabaseError
 from rollcall.postgres.database import Connection, connect, explained
 
 _PAGES: Final = 16 * 1024  # of 8 KiB, in one part
@@ -47,7 +49,12 @@ class CopyOut:
         )
         with explained(), connect(self.url) as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.snapshot)))
+            try:
+                connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.snapshot)))
+            except psycopg.errors.UndefinedObject as error:  # it ends with the connection that took it
+                raise DatabaseError(
+                    "The connection to PostgreSQL was lost: its snapshot is gone.", "Nothing was published. Run again."
+                ) from error
             with connection.cursor().copy(copy_out) as copy:
                 yield from map(bytes, copy)
 
