@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	@sh bench/demo.sh $(BIN)/rollcall
 
 test: lint
-	$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term $(PYTEST)
+	$(BIN)/pytest -n auto --cov --cov-report=term $(PYTEST)
 
 TORTURED := kills machine hostile spool neighbours operations
 

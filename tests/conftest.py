@@ -47,6 +47,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-docs", action="store_true", help="Write the generated pages anew.")
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Have one worker do all that needs Spark: a JVM takes memory and half a minute.
+
+    xdist's own groups do nothing with pytest 9.2, which no longer lets it change a test's id.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneWorkerForSpark(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "spark" if file.endswith(("test_spark.py", "test_parity.py")) else nodeid
+
+    return OneWorkerForSpark(config, log)
+
+
 def _server_home(config: pytest.Config) -> Path:
     return Path(config.cache.mkdir("server")) if config.cache else Path(".pytest_cache/server")
 
@@ -342,7 +357,7 @@ def sync_into(
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator["SparkSession"]:
-    """The active Spark session, as in a notebook; tests that use it run in one process (`xdist_group`)."""
+    """The active Spark session, as in a notebook; tests that use it run in one process."""
     from rollcall.engines.spark import check_java
 
     try:

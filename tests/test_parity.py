@@ -24,7 +24,7 @@ from tests import test_model as model
 from tests import test_model_spend as spend
 from tests.conftest import DAYS, SAMPLE, Database, Dump, agent, new_database, sync_into
 
-pytestmark = [pytest.mark.xdist_group("spark"), pytest.mark.usefixtures("spark")]
+pytestmark = pytest.mark.usefixtures("spark")
 
 
 class Pair:

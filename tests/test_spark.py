@@ -31,7 +31,7 @@ from tests.conftest import SAMPLE, Database, Dump, Shell, agent, new_database, s
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = [pytest.mark.xdist_group("spark"), pytest.mark.usefixtures("spark")]
+pytestmark = pytest.mark.usefixtures("spark")
 
 TABLE = "stg_agent_group_membership"
 COLUMNS = ("agent_id", "group_id")
