@@ -8,6 +8,8 @@ of `src`, on a server of its own.
 """
 
 import argparse
+import ast
+import json
 import os
 import random
 import re
@@ -15,20 +17,30 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+from hypothesis import Phase, settings
+
+from rollcall.postgres import embedded
 
 ROOT = Path(__file__).parent.parent
 FILES = [
     *sorted((ROOT / "src/rollcall/postgres/publish").glob("*.sql")),
     *sorted((ROOT / "src/rollcall/postgres/migrations").glob("*.sql")),
     *sorted((ROOT / "src/rollcall/pipelines").glob("*.py")),
+    ROOT / "src/rollcall/flatten.py",
     ROOT / "src/rollcall/postgres/guard.py",
 ]
 # The quick and telling ones first: what they do not notice, the models may.
-HELP_DESK = ["tests/test_rules.py", "tests/test_publish.py", "tests/test_model.py"]
-SPEND = ["tests/test_rules_spend.py", "tests/test_publish.py", "tests/test_model_spend.py"]
+HELP_DESK = ["tests/test_rules.py", "tests/test_publish.py", "tests/test_cli.py", "tests/test_model.py"]
+SPEND = ["tests/test_rules_spend.py", "tests/test_publish.py", "tests/test_cli.py", "tests/test_model_spend.py"]
+INPUT = ["tests/test_bad_input.py", "tests/test_rules_spend.py", "tests/test_rules.py"]
 OF_SPEND = ("budgets", "cards", "transactions", "spend")
 LINE: list[tuple[str, str]] = [
     (r"\bLEFT JOIN\b", "JOIN"),
@@ -40,13 +52,15 @@ LINE: list[tuple[str, str]] = [
     (r" <> ", " = "),
     (r" = 1\b", " >= 1"),
     (r"^\s*(AND|OR) [^()]*(\([^()]*\)[^()]*)*$", ""),
+    (r"\bWHERE [^()\"]*(\([^()]*\)[^()\"]*)*?(?= GROUP BY| ORDER BY|[);\"]|$)", ""),
+    (r" (AND|OR) [^();\"]*(?=;?\"*$)", ""),
     (r"context\.is_backfill", "false"),
     (r"context\.is_complete", "true"),
     (r"\bNOT (?=coalesce|context|known|change|today|staged|agent\.|one\.)", ""),
     (r"'-infinity'", "'infinity'"),
     (r"\bDESC\b", "ASC"),
     (r"\bmax\(", "min("),
-    (r"\bis_rejected\b(?! BOOLEAN)", "false AND is_rejected"),
+    (r"(?<!AS )\bis_rejected\b(?! BOOLEAN)", "false AND is_rejected"),
     (r" \* 100\b", " * 10"),
     (r" IS NOT NULL", " IS NULL"),
     (r"\bround\(", "trunc("),
@@ -77,33 +91,72 @@ def mutations(file: Path) -> Iterator[Mutation]:
         for pattern, replacement in LINE:
             for found in re.finditer(pattern, line):
                 new = line[: found.start()] + replacement + line[found.end() :]
-                changed = [*lines[:number], new, *lines[number + 1 :]]
-                yield Mutation(file, number + 1, line, new, text.replace("\n".join(lines), "\n".join(changed), 1))
+                changed = "\n".join([*lines[:number], new, *lines[number + 1 :]])
+                if file.suffix != ".py" or _is_python(changed):
+                    yield Mutation(file, number + 1, line, new, text.replace("\n".join(lines), changed, 1))
     if file.parent.name == "publish":
         for statement in re.findall(r"^(?:[A-Z][^;]*;)$", text, re.MULTILINE):
             number = text[: text.index(statement)].count("\n") + 1
             yield Mutation(file, number, statement.split("\n")[0], "(left out)", text.replace(statement, "", 1))
 
 
-def survives(mutation: Mutation, work: Path) -> bool:
-    """Whether the suite stays green."""
-    shutil.rmtree(work / "src", ignore_errors=True)
-    shutil.copytree(ROOT / "src", work / "src")
-    (work / mutation.file.relative_to(ROOT)).write_text(mutation.text)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(work / "src"),
-        "HYPOTHESIS_STORAGE_DIRECTORY": str(work / "examples"),
-    }
-    for suite in SPEND if any(name in mutation.file.name for name in OF_SPEND) else HELP_DESK:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", "-o", f"cache_dir={work / 'cache'}", suite]
-        try:
-            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=600)
-        except subprocess.TimeoutExpired:
-            return False
-        if done.returncode:
-            return False
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
     return True
+
+
+class Suite:
+    """The tests: those first that noticed the most mutations of the same file."""
+
+    def __init__(self, server: str, work: Path) -> None:
+        self.server, self.work = server, work
+        self.telling: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def says(self, mutation: Mutation) -> str:
+        """What pytest says of the first test that fails; nothing if the mutation survives."""
+        home = self.work / threading.current_thread().name
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(ROOT / "src", home / "src")
+        (home / mutation.file.relative_to(ROOT)).write_text(mutation.text)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{home / 'src'}:{Path(__file__).parent}",
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "examples"),
+            "TELLING": json.dumps(self.telling[mutation.file.name]),
+        }
+        options = ["-p", "mutate", "-x", "-rfE", "--tb=no", "-o", f"cache_dir={home / 'cache'}"]
+        suites = SPEND if any(name in mutation.file.name for name in OF_SPEND) else HELP_DESK
+        if mutation.file.name == "flatten.py":
+            suites = INPUT
+        command = [sys.executable, "-m", "pytest", *options, "--database-url", self.server, *suites]
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900
+            )
+        except subprocess.TimeoutExpired:
+            return "no end"
+        if not done.returncode:
+            return ""
+        found = re.search(r"^(?:FAILED|ERROR) (\S+).*", done.stdout, re.MULTILINE)
+        if not found:
+            raise RuntimeError(done.stdout + done.stderr)
+        self.telling[mutation.file.name][found[1]] += 1
+        return found[0]
+
+
+def pytest_configure() -> None:
+    """Have a failure of Hypothesis told as it is found: this file is a plugin of the pytest that it runs."""
+    settings.register_profile("unshrunk", phases=[Phase.explicit, Phase.generate])
+    settings.load_profile("unshrunk")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests."""
+    telling = json.loads(os.environ["TELLING"])
+    items.sort(key=lambda item: -telling.get(item.nodeid, 0))
 
 
 def main() -> None:
@@ -118,14 +171,19 @@ def main() -> None:
     wanted = [file for file in FILES if any(part in file.name for part in given.only.split(","))]
     every = [mutation for file in wanted for mutation in mutations(file)]
     random.Random(given.seed).shuffle(every)
+    every = every[: given.most]
     survivors = 0
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="mutate-") as work:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="mutate-") as work, ThreadPoolExecutor(2) as threads:
         Path(work).chmod(0o755)
-        for number, mutation in enumerate(every[: given.most], start=1):
-            is_alive = survives(mutation, Path(work))
-            survivors += is_alive
-            print(f"{number}/{len(every[: given.most])} {'SURVIVED' if is_alive else 'noticed'} {mutation}", flush=True)
-    print(f"{len(every[: given.most])} mutations, {survivors} survived")
+        server = embedded.start(Path(work) / "server")
+        try:
+            said = threads.map(Suite(server, Path(work)).says, every)
+            for number, (mutation, failure) in enumerate(zip(every, said, strict=True), start=1):
+                survivors += not failure
+                print(f"{number}/{len(every)} {mutation}\n    {failure or 'SURVIVED'}", flush=True)
+        finally:
+            embedded.stop(Path(work) / "server")
+    print(f"{len(every)} mutations, {survivors} survived")
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ from syrupy.assertion import SnapshotAssertion
 from rollcall.errors import DatabaseError
 from rollcall.postgres import database
 from rollcall.settings import Settings
-from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, agent, another_server
+from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, agent, another_server, sync_into
 
 
 @pytest.fixture
 def synced(shell: Shell) -> Shell:
     for day, on in DAYS.items():
-        assert shell.run("sync", SAMPLE, "--day", day, "--sync-date", on).returncode == 0
+        sync_into(shell.url, str(SAMPLE), day, on)
     return shell
 
 

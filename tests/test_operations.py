@@ -116,7 +116,8 @@ def test_a_password_never_leaves(shell: Shell, dump: Dump) -> None:
         order = ["no rights", *(name for name in urls if name not in {"no rights", "right"}), "right"]
         for name in order:
             shell.environment["ROLLCALL_DATABASE_URL"] = urls[name]
-            for command in commands:
+            # Where nobody gets in, all commands come to the same place.
+            for command in commands if name == "right" else commands[:2] + commands[-1:]:
                 done = shell.run(*command)
                 assert "Traceback" not in done.stderr or "--debug" in command
                 for text in (SECRET, ENCODED, "hun%", "hun%25"):
