@@ -4,7 +4,8 @@
     python bench/mutate.py --only 040 --seed 1 --most 30
 
 What survives is printed, and is either a gap in the tests or a change without a meaning. Every mutation runs in a copy
-of `src`, on a server of its own.
+of `src`, on a server of its own: what PostgreSQL does first on the steps of the model tests (`replay.py`), then the
+tests of the rules. `--survivors FILE` takes up the survivors of a former run, of which FILE is the output.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from hypothesis import Phase, settings
 from rollcall.postgres import embedded
 
 ROOT = Path(__file__).parent.parent
+REPLAY = Path(__file__).parent / "replay.py"
 FILES = [
     *sorted((ROOT / "src/rollcall/postgres/publish").glob("*.sql")),
     *sorted((ROOT / "src/rollcall/postgres/migrations").glob("*.sql")),
@@ -37,10 +39,10 @@ FILES = [
     ROOT / "src/rollcall/flatten.py",
     ROOT / "src/rollcall/postgres/guard.py",
 ]
-# The quick and telling ones first: what they do not notice, the models may.
-HELP_DESK = ["tests/test_rules.py", "tests/test_publish.py", "tests/test_cli.py", "tests/test_model.py"]
-SPEND = ["tests/test_rules_spend.py", "tests/test_publish.py", "tests/test_cli.py", "tests/test_model_spend.py"]
-INPUT = ["tests/test_bad_input.py", "tests/test_rules_spend.py", "tests/test_rules.py"]
+HELP_DESK = ["tests/test_rules.py", "tests/test_publish.py"]
+SPEND = ["tests/test_rules_spend.py", "tests/test_cli.py"]
+ENGINE = ["tests/test_rules.py", "tests/test_rules_spend.py", "tests/test_bad_input.py"]
+MODEL = ["tests/test_model.py", "tests/test_model_spend.py"]
 OF_SPEND = ("budgets", "cards", "transactions", "spend")
 LINE: list[tuple[str, str]] = [
     (r"\bLEFT JOIN\b", "JOIN"),
@@ -109,41 +111,50 @@ def _is_python(text: str) -> bool:
 
 
 class Suite:
-    """The tests: those first that noticed the most mutations of the same file."""
+    """The steps and the tests: those first that noticed the most mutations of the same file."""
 
     def __init__(self, server: str, work: Path) -> None:
         self.server, self.work = server, work
         self.telling: dict[str, Counter[str]] = defaultdict(Counter)
 
     def says(self, mutation: Mutation) -> str:
-        """What pytest says of the first test that fails; nothing if the mutation survives."""
+        """What first notices a mutation; nothing if it survives."""
         home = self.work / threading.current_thread().name
         shutil.rmtree(home, ignore_errors=True)
         shutil.copytree(ROOT / "src", home / "src")
         (home / mutation.file.relative_to(ROOT)).write_text(mutation.text)
+        telling = self.telling[mutation.file.name]
         environment = {
             **os.environ,
             "PYTHONPATH": f"{home / 'src'}:{Path(__file__).parent}",
             "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "examples"),
-            "TELLING": json.dumps(self.telling[mutation.file.name]),
+            "TELLING": json.dumps(telling),
+            "ABOUT": re.findall("[a-z]+", mutation.file.stem)[-1].removesuffix("s"),
         }
-        options = ["-p", "mutate", "-x", "-rfE", "--tb=no", "-o", f"cache_dir={home / 'cache'}"]
-        suites = SPEND if any(name in mutation.file.name for name in OF_SPEND) else HELP_DESK
-        if mutation.file.name == "flatten.py":
-            suites = INPUT
-        command = [sys.executable, "-m", "pytest", *options, "--database-url", self.server, *suites]
-        try:
-            done = subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900
+
+        def run(*command: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
             )
-        except subprocess.TimeoutExpired:
-            return "no end"
+
+        if mutation.file.suffix == ".sql":
+            first = [step for step, _ in telling.most_common() if step.isdigit()]
+            replayed = run(str(REPLAY), str(self.work / "steps"), self.server, *first)
+            if replayed.returncode:
+                said = (replayed.stdout or replayed.stderr).splitlines()[-1]
+                telling[said] += said.isdigit()
+                return f"step {said}"
+            suites = SPEND if any(name in mutation.file.name for name in OF_SPEND) else HELP_DESK
+        else:
+            suites = ENGINE + MODEL
+        options = ["-p", "mutate", "-x", "-rfE", "--tb=no", "-o", f"cache_dir={home / 'cache'}"]
+        done = run("-m", "pytest", *options, "--database-url", self.server, *suites)
         if not done.returncode:
             return ""
         found = re.search(r"^(?:FAILED|ERROR) (\S+).*", done.stdout, re.MULTILINE)
         if not found:
             raise RuntimeError(done.stdout + done.stderr)
-        self.telling[mutation.file.name][found[1]] += 1
+        telling[found[1]] += 1
         return found[0]
 
 
@@ -155,8 +166,8 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests."""
-    telling = json.loads(os.environ["TELLING"])
-    items.sort(key=lambda item: -telling.get(item.nodeid, 0))
+    telling, about = json.loads(os.environ["TELLING"]), os.environ["ABOUT"]
+    items.sort(key=lambda item: ("model" in item.nodeid, -telling.get(item.nodeid, 0), about not in item.nodeid))
 
 
 def main() -> None:
@@ -167,9 +178,13 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only files whose name holds this; several with commas")
     parser.add_argument("--most", type=int, help="at most this many, drawn by the seed")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--survivors", type=Path, help="only those that survived, by the output of a former run")
     given = parser.parse_args()
     wanted = [file for file in FILES if any(part in file.name for part in given.only.split(","))]
     every = [mutation for file in wanted for mutation in mutations(file)]
+    if given.survivors:
+        former = re.findall(r"^\d+/\d+ (.*)\n +SURVIVED", given.survivors.read_text(), re.MULTILINE)
+        every = [mutation for mutation in every if str(mutation) in former]
     random.Random(given.seed).shuffle(every)
     every = every[: given.most]
     survivors = 0
@@ -177,6 +192,7 @@ def main() -> None:
         Path(work).chmod(0o755)
         server = embedded.start(Path(work) / "server")
         try:
+            subprocess.run([sys.executable, str(REPLAY), "record", f"{work}/steps", server], check=True)
             said = threads.map(Suite(server, Path(work)).says, every)
             for number, (mutation, failure) in enumerate(zip(every, said, strict=True), start=1):
                 survivors += not failure

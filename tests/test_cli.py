@@ -230,7 +230,7 @@ def test_ctrl_c_is_one_line_and_changes_nothing(shell: Shell, dump: Dump, db: Da
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said == "error: Interrupted; nothing was published.\n"
+    assert said == "error: Interrupted; nothing was published, unless `rollcall runs` says so.\n"
     assert db.one("SELECT count(*) FROM agents") == 0
     assert db.one("SELECT status FROM sync_runs") == "failed"
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from tests.conftest import (
 
 BEGAN = datetime.now(UTC)
 DAY = ("sync", str(SAMPLE), "--day", "day2", "--sync-date", "2026-01-06", "--allow-mass-change", "--reread")
+INTERRUPTED = "error: Interrupted; nothing was published, unless `rollcall runs` says so.\n"
 
 
 @dataclass
@@ -67,7 +69,8 @@ def without_ledger(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 def victim(url: str, harm: str, number: int, **options: Any) -> subprocess.Popen[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/tmp"), "ROLLCALL_DATABASE_URL": url}
-    command = [sys.executable, "-m", "tests.victim", harm, str(number), *DAY]
+    main = ["rollcall"] if harm == "interrupt" else ["tests.victim", harm, str(number)]
+    command = [sys.executable, "-m", *main, *DAY]
     return subprocess.Popen(
         command,
         env=environment,
@@ -138,6 +141,25 @@ def test_killed_at_any_instant(chunk: int, scene: Scene, torture: Torture) -> No
             process.kill()
             process.communicate()
             torture.count(f"killed at an instant: as {judge(scene, url)}")
+
+
+@pytest.mark.parametrize("chunk", range(5))
+def test_interrupted_at_any_instant(chunk: int, scene: Scene, torture: Torture) -> None:
+    """Ctrl-C is one line, wherever it comes, from the imports to the end."""
+    instants = random.Random(6)
+    every = [instants.random() for _ in range(50 if torture.is_full else 6)]
+    for share in every[chunk * CHUNK : (chunk + 1) * CHUNK]:
+        with scene.database() as url:
+            process = victim(url, "interrupt", 0)
+            maps = Path(f"/proc/{process.pid}/maps")
+            while "pydantic_core" not in maps.read_text() and process.poll() is None:  # before that it is not rollcall
+                time.sleep(0.001)
+            time.sleep(share * scene.seconds)
+            process.send_signal(signal.SIGINT)
+            said = process.communicate()[1]
+            # Python ends by the signal where it came in an exec().
+            assert (process.returncode, said) in [(0, ""), (130, INTERRUPTED), (-signal.SIGINT, INTERRUPTED)]
+            torture.count(f"interrupted at an instant: as {judge(scene, url)}")
 
 
 @pytest.mark.parametrize("chunk", range(5))

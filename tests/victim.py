@@ -99,7 +99,7 @@ if __name__ == "__main__":
     _wrap(Transaction, "__enter__", "BEGIN")
     _wrap(Transaction, "__exit__", "COMMIT")
     _wrap(engine.DuckDB, "_run", "the engine's")
-    from rollcall.cli import main
+    from rollcall.__main__ import main
 
     try:
         main()

@@ -1,5 +1,24 @@
-"""`python -m rollcall` is the same command as `rollcall`."""
+"""The command `rollcall`, also as `python -m rollcall`."""
 
-from rollcall.cli import main
+import signal
+import sys
+from typing import NoReturn
 
-main()
+
+def main() -> NoReturn:
+    """Run the command line and exit; an interrupt is one line on stderr wherever it comes, imports included."""
+    try:
+        from rollcall import cli
+
+        code = cli.main()
+    except KeyboardInterrupt:
+        code = 130
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is decided: the interpreter may end in peace
+    if code == 130:  # typer makes a quiet exit of most interrupts
+        # When it came as the run was committed, nobody here can say.
+        sys.stderr.write("error: Interrupted; nothing was published, unless `rollcall runs` says so.\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr, ValidationError
@@ -24,8 +24,6 @@ from rollcall.sync import Outcome, Refused, Request
 from rollcall.sync import publish_staged as publish_day
 from rollcall.sync import stage as stage_day
 from rollcall.sync import sync as sync_day
-
-_INTERRUPTED: Final = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -314,26 +312,23 @@ def _tell(result: Outcome | Refused, as_json: bool) -> None:
         raise result
 
 
-def main() -> NoReturn:
-    """Run the command line; the one place where a failure becomes a message and an exit code."""
+def main() -> int:
+    """Run the command line; the one place where a failure becomes a message and an exit code, which is returned."""
     debug = "--debug" in sys.argv
     logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it logs is raised too, and told once
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
         app(arguments, prog_name="rollcall")
-        code = 0
     except SystemExit as done:
-        code = done.code if isinstance(done.code, int) else 1
+        return done.code if isinstance(done.code, int) else 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except KeyboardInterrupt:
-        code = _INTERRUPTED
+        return 1
     except RollcallError as error:
         if debug:
             raise
         report.tell_failure(error)
-        code = error.exit_code
+        return error.exit_code
     except Exception as error:
         if debug:
             raise
@@ -343,7 +338,5 @@ def main() -> NoReturn:
                 "Nothing was published. This is a fault of rollcall: run again with --debug, and report it.",
             )
         )
-        code = 1
-    if code == _INTERRUPTED:  # typer makes a quiet exit of most interrupts
-        report.tell_failure(RollcallError("Interrupted; nothing was published."))
-    sys.exit(code)
+        return 1
+    return 0

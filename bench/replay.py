@@ -1,0 +1,183 @@
+"""What the model tests publish, recorded once and published again: their verdict on a change of the SQL, in seconds.
+
+    python bench/replay.py record STEPS URL
+    python bench/replay.py STEPS URL [STEP ...]
+
+A step is one publishing: the tables before it, staging with it, and what the model found right after it. Replaying
+makes a database with the SQL of the `rollcall` that is imported, and exits with 1 at the first step, those given
+before the others, of which the result differs. `URL` is a database on a server where others can be made.
+"""
+
+import argparse
+import pickle
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from rollcall import pipelines, sync
+from rollcall.errors import RollcallError
+from rollcall.postgres import database
+from rollcall.postgres.guard import Limits
+from rollcall.postgres.ledger import Run
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests import test_model, test_model_spend  # noqa: E402 - they are no package that is installed
+from tests.conftest import Database, _drop, _named  # noqa: E402
+
+TESTS = ["tests/test_model.py", "tests/test_model_spend.py", "tests/test_machine.py"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One publishing."""
+
+    before: dict[str, bytes]
+    pipelines: tuple[str, ...]
+    run: Run
+    staged: sync.Staged
+    limits: Limits
+    plan: bool
+    after: Any
+
+
+def contents(connection: Any) -> dict[str, bytes]:
+    """Every table that has rows, as COPY gives it."""
+    names = connection.execute(
+        """SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::REGNAMESPACE
+        AND relname <> 'schema_migrations'"""
+    ).fetchall()
+    found = {}
+    for (name,) in names:
+        with connection.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(name))) as copy:
+            found[name] = b"".join(map(bytes, copy))
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def restore(connection: Any, tables: dict[str, bytes]) -> None:
+    """Make every table what it was; as replicas do, without a look at foreign keys."""
+    connection.execute("SET session_replication_role = replica")
+    for name in contents(connection).keys() - tables.keys():
+        connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
+    for name, rows in tables.items():
+        connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
+        with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(name))) as copy:
+            copy.write(rows)
+    connection.execute("SET session_replication_role = origin")
+
+
+def seen(db: Database, outcome: sync.Outcome | None) -> Any:
+    """What the model tests compare."""
+    bad = {name: test_model.errors(db, name, f"{name}_id") for name in ("budget", "card", "transaction")}
+    counts = outcome and [
+        (t.table, t.inserted, t.updated, t.unchanged, t.deactivated, t.removed) for t in outcome.published.tables
+    ]
+    return test_model.tables(db), test_model_spend.tables(db), bad, counts, outcome and outcome.published.refusals
+
+
+def publish(connection: Any, step: Any) -> sync.Outcome | None:
+    """Publish as `sync` does; nothing comes of it where PostgreSQL refuses."""
+    chosen = [p for p in pipelines.PIPELINES if p.name in step.pipelines]
+    try:
+        return sync._publish(connection, chosen, step.run, step.staged, step.limits, lambda said: None, plan=step.plan)
+    except sync.Refused as refused:
+        return refused.outcome
+    except RollcallError:
+        return None
+
+
+def record(file: Path, url: str) -> None:
+    """Run the model tests, and write down their steps."""
+    steps: list[Step] = []
+    plain = sync._publish
+
+    def recording(connection: Any, chosen: Any, run: Run, staged: Any, limits: Limits, tell: Any, *, plan: bool) -> Any:
+        before = contents(connection)
+        outcome = None
+        try:
+            outcome = plain(connection, chosen, run, staged, limits, tell, plan=plan)
+        except sync.Refused as refused:
+            outcome = refused.outcome
+            raise
+        finally:
+            db = Database(f"{connection.info.dsn} dbname={connection.info.dbname}")
+            names = tuple(p.name for p in chosen)
+            steps.append(Step(before, names, run, staged, limits, plan, seen(db, outcome)))
+            db.connection.close()
+        return outcome
+
+    with patch.object(sync, "_publish", recording):
+        code = pytest.main(
+            [
+                "-q",
+                "-W",
+                "ignore::pytest.PytestAssertRewriteWarning",
+                "--database-url",
+                url,
+                *(str(ROOT / test) for test in TESTS),
+            ]
+        )
+    if code:
+        raise SystemExit(code)
+    file.write_bytes(pickle.dumps(steps))
+    print(f"{len(steps)} steps")
+
+
+@contextmanager
+def migrated(url: str) -> Iterator[str]:
+    """The URL of a new database."""
+    name = f"replay_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    made = _named(url, name)
+    try:
+        with database.connect(made) as connection:
+            database.migrate(connection, made)
+        yield made
+    finally:
+        _drop(url, name)
+
+
+def replay(file: Path, url: str, first: list[int]) -> int | None:
+    """The first step of which the result differs."""
+    steps: list[Step] = pickle.loads(file.read_bytes())
+    order = dict.fromkeys([*first, *range(len(steps))])
+    with migrated(url) as made, database.connect(made) as connection, suppress(psycopg.Error):
+        db = Database(made)
+        for number in order:
+            restore(connection, steps[number].before)
+            if seen(db, publish(connection, steps[number])) != steps[number].after:
+                return number
+        return None
+    return -1
+
+
+def main() -> None:
+    """Record, or replay."""
+    parser = argparse.ArgumentParser(description="Publish again what the model tests published.")
+    parser.add_argument("steps", type=Path)
+    parser.add_argument("url")
+    parser.add_argument("first", type=int, nargs="*")
+    if sys.argv[1] == "record":
+        given = parser.parse_args(sys.argv[2:])
+        record(given.steps, given.url)
+        return
+    given = parser.parse_args()
+    failed = replay(given.steps, given.url, given.first)
+    if failed is not None:
+        print(failed)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
