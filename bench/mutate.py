@@ -40,7 +40,7 @@ FILES = [
     ROOT / "src/rollcall/postgres/guard.py",
 ]
 HELP_DESK = ["tests/test_rules.py", "tests/test_publish.py"]
-SPEND = ["tests/test_rules_spend.py", "tests/test_cli.py"]
+SPEND = ["tests/test_rules_spend.py"]
 ENGINE = ["tests/test_rules.py", "tests/test_rules_spend.py", "tests/test_bad_input.py"]
 MODEL = ["tests/test_model.py", "tests/test_model_spend.py"]
 OF_SPEND = ("budgets", "cards", "transactions", "spend")
@@ -113,8 +113,8 @@ def _is_python(text: str) -> bool:
 class Suite:
     """The steps and the tests: those first that noticed the most mutations of the same file."""
 
-    def __init__(self, server: str, work: Path) -> None:
-        self.server, self.work = server, work
+    def __init__(self, server: str, work: Path, steps: Path) -> None:
+        self.server, self.work, self.steps = server, work, steps
         self.telling: dict[str, Counter[str]] = defaultdict(Counter)
 
     def says(self, mutation: Mutation) -> str:
@@ -139,7 +139,7 @@ class Suite:
 
         if mutation.file.suffix == ".sql":
             first = [step for step, _ in telling.most_common() if step.isdigit()]
-            replayed = run(str(REPLAY), str(self.work / "steps"), self.server, *first)
+            replayed = run(str(REPLAY), str(self.steps), self.server, *first)
             if replayed.returncode:
                 said = (replayed.stdout or replayed.stderr).splitlines()[-1]
                 telling[said] += said.isdigit()
@@ -178,6 +178,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only files whose name holds this; several with commas")
     parser.add_argument("--most", type=int, help="at most this many, drawn by the seed")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--steps", type=Path, default=ROOT / "bench/out/steps", help="what is replayed; made if missing"
+    )
     parser.add_argument("--survivors", type=Path, help="only those that survived, by the output of a former run")
     given = parser.parse_args()
     wanted = [file for file in FILES if any(part in file.name for part in given.only.split(","))]
@@ -192,8 +195,9 @@ def main() -> None:
         Path(work).chmod(0o755)
         server = embedded.start(Path(work) / "server")
         try:
-            subprocess.run([sys.executable, str(REPLAY), "record", f"{work}/steps", server], check=True)
-            said = threads.map(Suite(server, Path(work)).says, every)
+            if not given.steps.exists():
+                subprocess.run([sys.executable, str(REPLAY), "record", given.steps, server], check=True)
+            said = threads.map(Suite(server, Path(work), given.steps.absolute()).says, every)
             for number, (mutation, failure) in enumerate(zip(every, said, strict=True), start=1):
                 survivors += not failure
                 print(f"{number}/{len(every)} {mutation}\n    {failure or 'SURVIVED'}", flush=True)

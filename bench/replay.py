@@ -13,7 +13,7 @@ import pickle
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,15 +151,13 @@ def migrated(url: str) -> Iterator[str]:
 def replay(file: Path, url: str, first: list[int]) -> int | None:
     """The first step of which the result differs."""
     steps: list[Step] = pickle.loads(file.read_bytes())
-    order = dict.fromkeys([*first, *range(len(steps))])
-    with migrated(url) as made, database.connect(made) as connection, suppress(psycopg.Error):
+    with migrated(url) as made, database.connect(made) as connection:
         db = Database(made)
-        for number in order:
+        for number in [*first, *(n for n in range(len(steps)) if n not in first)]:
             restore(connection, steps[number].before)
             if seen(db, publish(connection, steps[number])) != steps[number].after:
                 return number
-        return None
-    return -1
+    return None
 
 
 def main() -> None:

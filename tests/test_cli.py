@@ -168,6 +168,9 @@ def test_a_full_server_is_told_and_changes_nothing(shell: Shell, dump: Dump, db:
 def test_a_wrong_setting_is_named(shell: Shell, snapshot: SnapshotAssertion) -> None:
     shell.environment["ROLLCALL_THREADS"] = "many"
     assert shell.show("sync", SAMPLE, "--day", "day1") == snapshot
+    for threads in ("0", "100000"):
+        shell.environment["ROLLCALL_THREADS"] = threads
+        assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 2
     shell.environment["ROLLCALL_THREADS"] = "1"
     shell.environment["ROLLCALL_MEMORY_LIMIT"] = "much"
     assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 1

@@ -17,7 +17,7 @@ class Settings(BaseSettings):
     """Where the embedded server keeps its data."""
     memory_limit: str = "600MB"
     """What the embedded engine may take before it spills to disk."""
-    threads: int | None = None
+    threads: int | None = Field(default=None, ge=1, le=1024)
     """Threads of the embedded engine; all cores by default."""
     temp_folder: Path | None = None
     """Where the embedded engine spills to; the system's temporary folder by default."""
