@@ -126,8 +126,30 @@ def files(draw: st.DrawFn, folder: str) -> tuple[str, bytes]:
             return ".json", array.encode()
 
 
+def some(*values: int) -> st.SearchStrategy[list[int]]:
+    return st.sets(st.sampled_from(values)).map(sorted)
+
+
+def tidy(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[list[tuple[str, bytes]]]:
+    """A folder without a fault: what hangs together only shows where most of it is there."""
+    first = fields["id"].map(lambda number: {"email": "e", "name": f"n{number}", "id": number})
+    record = st.tuples(first, st.fixed_dictionaries({k: v for k, v in fields.items() if k != "id"}))
+    records = st.lists(record.map(lambda two: two[0] | two[1]), min_size=2, max_size=4, unique_by=lambda r: r["id"])
+    return records.map(lambda content: [(".json", json.dumps(content).encode())])
+
+
+people, offices, teams = st.integers(1, 4), st.integers(20, 22), st.integers(10, 12)
+TIDY = {
+    "agent_details": tidy(id=people, role_ids=some(20, 21), group_ids=some(10, 11), deactivated=st.booleans()),
+    "agents": tidy(id=people),
+    "roles": tidy(id=offices),
+    "admin_roles": tidy(id=offices, agent_ids=some(1, 2, 3)),
+    "admin_groups": tidy(id=teams, agent_ids=some(1, 2, 3), parent_group_id=st.none() | teams),
+}
 folders = {
-    folder: st.none() | st.lists(files(folder), min_size=1, max_size=3 if folder == "agent_details" else 2)
+    folder: st.one_of(
+        st.none(), TIDY[folder], st.lists(files(folder), min_size=1, max_size=3 if folder == "agent_details" else 2)
+    )
     for folder in RECORDS
 }
 days = st.fixed_dictionaries(folders)

@@ -301,6 +301,15 @@ class TestRoles:
         sync("day3", "2026-01-07")
         assert role_history(db) == wanted
 
+    def test_roles_come_one_by_one(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for number, held in enumerate(([10], [10, 11], [10, 11, 12]), start=1):
+            self.day(dump, f"day{number}", [agent(1, role_ids=held), agent(2, role_ids=held[-1:])])
+            sync(f"day{number}", f"2026-01-0{number}")
+            assert {pair for pair, status in roles(db).items() if status == "assigned"} == {
+                *((1, role_id) for role_id in held),
+                (2, held[-1]),
+            }
+
     def test_roles_in_another_order_or_twice_or_as_text_are_no_change(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:

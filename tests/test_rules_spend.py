@@ -434,6 +434,16 @@ class TestCardHolders:
             sync(day, "2026-01-05")
             assert db.one("SELECT user_name FROM card_holders") == name
 
+    def test_card_holders_keep_the_name_of_a_time_before_one_of_none(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        days = (("day1", "A", None), ("day2", "B", OLD), ("day3", "C", None))
+        for day, name, moment in days:
+            spend(dump, day, transactions=[transaction(day, userId="u", userName=name, updatedTime=moment)])
+        for (day, _, _), name in zip(days, "ABB", strict=True):
+            sync(day, "2026-01-05")
+            assert db.one("SELECT user_name FROM card_holders") == name
+
     def test_card_holders_without_a_transaction_have_no_name_yet(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
         spend(dump, "day1", cards=[card("c1", userId="u")])
