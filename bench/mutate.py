@@ -113,8 +113,8 @@ def _is_python(text: str) -> bool:
 class Suite:
     """The steps and the tests: those first that noticed the most mutations of the same file."""
 
-    def __init__(self, server: str, work: Path, steps: Path) -> None:
-        self.server, self.work, self.steps = server, work, steps
+    def __init__(self, server: str, work: Path, steps: Path, *, is_quick: bool) -> None:
+        self.server, self.work, self.steps, self.is_quick = server, work, steps, is_quick
         self.telling: dict[str, Counter[str]] = defaultdict(Counter)
 
     def says(self, mutation: Mutation) -> str:
@@ -144,6 +144,8 @@ class Suite:
                 said = (replayed.stdout or replayed.stderr).splitlines()[-1]
                 telling[said] += said.isdigit()
                 return f"step {said}"
+            if self.is_quick:
+                return ""
             suites = SPEND if any(name in mutation.file.name for name in OF_SPEND) else HELP_DESK
         else:
             suites = ENGINE + MODEL
@@ -181,6 +183,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=Path, default=ROOT / "bench/out/steps", help="what is replayed; made if missing"
     )
+    parser.add_argument("--quick", action="store_true", help="of SQL, no more than what is replayed")
     parser.add_argument("--survivors", type=Path, help="only those that survived, by the output of a former run")
     given = parser.parse_args()
     wanted = [file for file in FILES if any(part in file.name for part in given.only.split(","))]
@@ -197,7 +200,7 @@ def main() -> None:
         try:
             if not given.steps.exists():
                 subprocess.run([sys.executable, str(REPLAY), "record", given.steps, server], check=True)
-            said = threads.map(Suite(server, Path(work), given.steps.absolute()).says, every)
+            said = threads.map(Suite(server, Path(work), given.steps.absolute(), is_quick=given.quick).says, every)
             for number, (mutation, failure) in enumerate(zip(every, said, strict=True), start=1):
                 survivors += not failure
                 print(f"{number}/{len(every)} {mutation}\n    {failure or 'SURVIVED'}", flush=True)

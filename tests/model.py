@@ -198,6 +198,8 @@ def read_folder(day: Path, name: str, resource: str, check: Callable[[str, int, 
         except (ValueError, RecursionError):
             folder.complete = False
             folder.records.append(Checked(f"{name}/{path.name}", None, "PARSE_ERROR"))
+    files = {r.file for r in folder.records}
+    folder.complete &= files == {r.file for r in folder.records if r.key is not None}
     return folder
 
 
@@ -325,6 +327,7 @@ def refuses(before: State, after: State, dump: Path, day: str, only: set[str] | 
     """Whether a guard must hold a sync back that makes `after` of `before`."""
     folder = dump / f"sync-{day}"
     active = {agent_id for agent_id, row in before.agents.items() if row["status"] == "active"}
+    back = {agent_id for agent_id in before.agents.keys() - active if after.agents[agent_id]["status"] == "active"}
     gone = {agent_id for agent_id in active if after.agents[agent_id]["status"] == "inactive"}
     assigned = {pair for pair, (status, *_) in before.mapping.items() if status == "assigned"}
     removed = {pair for pair in assigned if after.mapping[pair][0] == "removed"}
@@ -339,6 +342,7 @@ def refuses(before: State, after: State, dump: Path, day: str, only: set[str] | 
         is_too_much(len(lost), len(known), most_rows)
         for lost, known in (
             (gone, active),
+            (back, before.agents.keys() - active),
             (removed, assigned),
             (before.membership - after.membership, before.membership),
             (before.group_membership - after.group_membership, before.group_membership),

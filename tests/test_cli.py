@@ -260,9 +260,25 @@ def test_a_lost_connection_is_told_and_changes_nothing(shell: Shell, dump: Dump,
     assert done.returncode == 1
     assert done.stderr.startswith("error: The connection to PostgreSQL was lost: "), done.stderr
     assert db.one("SELECT count(*) FROM agents") == 0
+    assert db.one("SELECT status FROM sync_runs") == "failed"
     db.connection.execute("DROP TRIGGER cut ON agent_status_history")
     assert shell.run("sync", dump.path, "--day", "day1").returncode == 0
     assert db.status() == {1: "active"}
+
+
+def test_a_connection_lost_in_the_middle_of_a_copy_is_told(shell: Shell, dump: Dump, db: Database) -> None:
+    dump.write("day1", "agent_details", [agent(n, signature="x" * 300) for n in range(50_000)])
+    arguments = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
+    process = subprocess.Popen(arguments, env=shell.environment, stderr=subprocess.PIPE, text=True)
+    cut = """SELECT count(*) FROM (
+        SELECT pg_terminate_backend(pid) FROM pg_stat_progress_copy WHERE relid = 'stg_agents'::REGCLASS
+    ) AS ended"""
+    while not db.one(cut) and process.poll() is None:
+        time.sleep(0.001)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.startswith("error: The connection to PostgreSQL was lost: "), said
+    assert db.one("SELECT status FROM sync_runs") == "failed"
 
 
 def test_a_second_run_waits_for_the_first(shell: Shell, dump: Dump, db: Database) -> None:

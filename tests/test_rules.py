@@ -1,12 +1,12 @@
 """The rules of state (docs/rules.md), each with tests named after it."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from rollcall.errors import BusyError, RollcallError
+from rollcall.errors import BusyError, RollcallError, UsageError
 from rollcall.postgres import database
 from rollcall.postgres.guard import Limits
 from rollcall.settings import Settings
@@ -68,7 +68,7 @@ class TestActive:
         dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True)])
         outcome = sync("day1", "2026-01-05")
         assert db.status() == {1: "active", 2: "inactive"}
-        assert any("no agents/" in note for note in outcome.notes)
+        assert "the day has no agents/: the master list is taken for the roster" in outcome.notes
 
     def test_active_on_the_roster_only_keeps_what_the_roster_does_not_say(
         self, db: Database, dump: Dump, sync: Sync
@@ -242,6 +242,35 @@ class TestIncompleteInput:
         assert db.rows("SELECT record_index, error_type FROM agent_pipeline_errors") == [
             {"record_index": 1, "error_type": "PARSE_ERROR"}
         ]
+
+    @pytest.mark.parametrize(
+        "page",
+        [
+            {"code": "invalid_credentials", "message": "You have to be logged in to perform this action."},
+            {"agents": None, "error": "rate limited"},
+            [{"id": "29 "}, {"id": 1.5}],
+        ],
+    )
+    @pytest.mark.parametrize("folder", ["agent_details", "agents"])
+    def test_incomplete_input_is_a_page_of_nobody(
+        self, page: Any, folder: str, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for name in ("agent_details", "agents"):
+            dump.write("day1", name, [agent(1), agent(2)])
+            dump.write("day2", name, [agent(1)])
+        dump.write("day2", folder, page)
+        sync("day1", "2026-01-05")
+        outcome = sync("day2", "2026-01-06")
+        assert db.status() == {1: "active", 2: "active"}
+        assert changes(outcome)["held back"] == 1
+        assert any(f"{folder}/ has a file" in note for note in outcome.notes)
+
+    def test_incomplete_input_is_not_a_bad_record_among_good_ones(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2)])
+        dump.write("day2", "agent_details", [agent(1), {"name": "nobody"}])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert db.status() == {1: "active", 2: "inactive"}
 
 
 class TestDuplicates:
@@ -688,6 +717,21 @@ class TestBackfill:
         sync("day1", "2026-01-05")
         assert history(db) == {(1, 5): True, (1, 6): True}
 
+    def test_backfill_is_said(self, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1)])
+        assert not any("backfill" in note for note in sync("day1", "2026-01-07").notes)
+        (note,) = (note for note in sync("day1", "2026-01-06").notes if "backfill" in note)
+        assert "published up to 2026-01-07" in note
+        assert note.startswith("a backfill: agent_roles, agents are published")
+
+    def test_backfill_is_what_no_date_to_come_may_make_of_today(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1)])
+        with pytest.raises(UsageError, match="9999-12-31 is a date to come"):
+            sync("day1", "9999-12-31")
+        assert db.status() == {}
+        tomorrow = datetime.now(UTC).date() + timedelta(days=1)  # it may have begun where the day was fetched
+        sync("day1", str(tomorrow))
+
 
 class TestRerun:
     """Again."""
@@ -807,6 +851,20 @@ class TestBoundedDamage:
         assert db.one("SELECT status FROM sync_runs ORDER BY run_id DESC LIMIT 1") == "refused"
         sync("day2", "2026-01-06", allow_mass_change=True)
         assert list(db.status().values()).count("active") == after
+
+    @pytest.mark.parametrize(("gone", "back", "passes"), [(55, 11, True), (54, 11, False), (12, 10, True)])
+    def test_bounded_damage_covers_those_who_come_back(
+        self, gone: int, back: int, passes: bool, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "agent_details", [agent(n, deactivated=n < gone) for n in range(60)])
+        dump.write("day2", "agent_details", [agent(n, deactivated=back <= n < gone) for n in range(60)])
+        sync("day1", "2026-01-05")
+        if passes:
+            sync("day2", "2026-01-06")
+        else:
+            with pytest.raises(Refused, match=f"{back} of {gone} inactive agents would come back"):
+                sync("day2", "2026-01-06")
+        assert list(db.status().values()).count("active") == 60 - gone + (back if passes else 0)
 
     @pytest.mark.parametrize("empty", ["agent_details", "agents"])
     def test_bounded_damage_refuses_an_empty_list_while_agents_are_active(

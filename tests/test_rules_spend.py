@@ -334,6 +334,19 @@ class TestNewestWins:
         sync("day2", "2026-01-05")
         assert db.versions() == before
 
+    def test_newest_wins_only_of_those_that_a_day_speaks_of(self, db: Database, dump: Dump, sync: Sync) -> None:
+        spend(dump, "day1", budgets=[budget("b1"), budget("b2")], cards=[card("c1"), card("c2")])
+        spend(dump, "day2", budgets=[budget("b1")], cards=[card("c1")])
+        for number in (1, 2):
+            sync(f"day{number}", f"2026-01-0{number}")
+        for table in ("budgets", "cards"):
+            assert [
+                row["day"] for row in db.rows(f"SELECT extract(day FROM as_of)::INT AS day FROM {table} ORDER BY 1")
+            ] == [1, 2]
+        assert db.rows(
+            "SELECT DISTINCT sync_date::TEXT FROM sync_watermarks WHERE pipeline IN ('budgets', 'cards')"
+        ) == [{"sync_date": "2026-01-02"}]
+
 
 class TestLinksOfSpend:
     """Links of cards and transactions."""
@@ -484,6 +497,15 @@ class TestSpend:
         auth = self.one("auth", "AUTHORIZATION", 10000, clearingReference="r1")
         assert self.count(db, dump, sync, auth, self.one("clear", "CLEAR", 10100, month=2, **link)) == {"2026-01": 101}
         assert db.one("SELECT pending_usd FROM spend_by_month") == 0
+
+    def test_spend_is_not_settled_by_an_empty_reference(self, db: Database, dump: Dump, sync: Sync) -> None:
+        links: Any = {"clearingReference": "", "originalAuthTransactionId": "", "originalAuthTransactionUuid": ""}
+        some = [self.one("one", "AUTHORIZATION", 500, **links), self.one("other", "CLEAR", 100, **links)]
+        assert self.count(db, dump, sync, *some) == {"2026-01": 6}
+
+    def test_spend_of_no_type_is_not_pending(self, db: Database, dump: Dump, sync: Sync) -> None:
+        self.count(db, dump, sync, self.one("odd", None, 3))
+        assert db.one("SELECT is_pending FROM spend") is False
 
     def test_spend_counts_what_is_pending_until_it_is_settled(self, db: Database, dump: Dump, sync: Sync) -> None:
         some = [self.one("pending", "AUTHORIZATION", 500), self.one("other", "CLEAR", 100)]

@@ -1,5 +1,6 @@
 """The command `rollcall`, also as `python -m rollcall`."""
 
+import io
 import signal
 import sys
 from typing import NoReturn
@@ -7,6 +8,7 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command line and exit; an interrupt is one line on stderr wherever it comes, imports included."""
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # they may be closed
     try:
         from rollcall import cli
 

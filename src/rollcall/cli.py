@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
+from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr, ValidationError
+from pydantic_settings import SettingsError
 
 from rollcall import report, status
 from rollcall.errors import RollcallError, UsageError
@@ -33,6 +35,9 @@ app = typer.Typer(
 )
 db = typer.Typer(no_args_is_help=True, help="The database in use: the embedded one, unless a URL is given.")
 app.add_typer(db, name="db")
+
+
+_PREFIX = str(Settings.model_config["env_prefix"])
 
 
 class EngineName(StrEnum):
@@ -83,9 +88,18 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Stop if another run is 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        report.tell(metadata.version("rollcall"))
+        raise typer.Exit
+
+
 @app.callback()
 def _rollcall(
     debug: Annotated[bool, typer.Option("--debug", help="Print a traceback where something fails.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Take the roll: see the commands below."""
 
@@ -281,13 +295,7 @@ def _names(only: str) -> tuple[str, ...]:
 
 
 def _settings(database_url: str | None, spark_conf: list[str] | None = None) -> Settings:
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        wrong = ", ".join(f"ROLLCALL_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        raise UsageError(
-            f"A setting cannot be used: {wrong}.", "Correct the environment variable, or unset it."
-        ) from None
+    settings = _read_settings()
     pairs = [option.partition("=") for option in spark_conf or ()]
     for key, equals, _ in pairs:
         if not key or not equals:
@@ -296,6 +304,34 @@ def _settings(database_url: str | None, spark_conf: list[str] | None = None) -> 
     if database_url:
         given["database_url"] = SecretStr(database_url)
     return settings.model_copy(update=given)
+
+
+def _read_settings() -> Settings:
+    unread = _Unread()
+    logging.getLogger("dotenv.main").addHandler(unread)
+    unknown = {name for name in os.environ if name.startswith(_PREFIX)} - {
+        f"{_PREFIX}{name.upper()}" for name in Settings.model_fields
+    }
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        unread.said += [f"{_PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    except (SettingsError, UnicodeDecodeError) as error:
+        unread.said.append(str(error).splitlines()[0])
+    if wrong := "; ".join(unread.said + [f"there is no {name}" for name in sorted(unknown)]):
+        raise UsageError(f"A setting cannot be used: {wrong}.", "Correct the environment variable, or the file .env.")
+    return settings
+
+
+class _Unread(logging.Handler):
+    """Keeps what is said of a line of .env that cannot be read: going on without it could mean another database."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
 
 
 def _or_refused(run: Callable[[], Outcome]) -> Outcome | Refused:
@@ -307,7 +343,14 @@ def _or_refused(run: Callable[[], Outcome]) -> Outcome | Refused:
 
 def _tell(result: Outcome | Refused, as_json: bool) -> None:
     outcome = result.outcome if isinstance(result, Refused) else result
-    report.tell_json(outcome) if as_json else report.tell_outcome(outcome)
+    try:
+        report.tell_json(outcome) if as_json else report.tell_outcome(outcome)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RollcallError(
+            f"What the run did cannot be printed: {error.strerror}.", "It has ended; `rollcall runs` says how."
+        ) from error
     if isinstance(result, Refused):
         raise result
 
@@ -335,7 +378,7 @@ def main() -> int:
         report.tell_failure(
             RollcallError(
                 f"Unexpected {type(error).__name__}: {error}".splitlines()[0],
-                "Nothing was published. This is a fault of rollcall: run again with --debug, and report it.",
+                "A fault of rollcall: run again with --debug, and report it. `rollcall runs` has what was published.",
             )
         )
         return 1

@@ -9,9 +9,8 @@ from itertools import groupby
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
-from rich.text import Text
 
 from rollcall.errors import RollcallError
 from rollcall.postgres.staging import StagedSource
@@ -33,6 +32,17 @@ _COUNTS = {
     "deactivated": "gone",
     "removed": "removed",
 }
+
+
+# What a terminal obeys instead of showing it: control characters, and those that turn the direction of writing.
+_OBEYED = {n: f"\\x{n:02x}" for n in (*range(0x20), *range(0x7F, 0xA0)) if chr(n) not in "\t\n"} | {
+    n: f"\\u{n:04x}" for n in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+def escape(text: str) -> str:
+    """Text of others as it may be shown: nothing in it is markup, and no terminal obeys it."""
+    return escape_markup(text.translate(_OBEYED))
 
 
 @contextmanager
@@ -161,7 +171,7 @@ def tell_errors(errors: list[Row]) -> None:
         _out.print(f"[bold]{escape(error['sync_day'])} {escape(place)}[/] {error['error_type']}")
         _out.print(f"  {escape(error['error_message'])}")
         raw = json.dumps(error["raw_record"], ensure_ascii=False)
-        _out.print(Text(f"  {raw[:200]}{'…' if len(raw) > 200 else ''}", style="dim"))
+        _out.print(f"  [dim]{escape(raw[:200])}{'…' if len(raw) > 200 else ''}[/]")
     _out.print(f"{len(errors):,} in quarantine" if errors else "The quarantine is empty.")
 
 

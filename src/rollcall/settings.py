@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """What can be set once for all commands; an option on the command line comes before it."""
 
-    model_config = SettingsConfigDict(env_prefix="ROLLCALL_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="ROLLCALL_", env_file=".env", env_ignore_empty=True, extra="ignore")
 
     database_url: SecretStr | None = None
     """Any PostgreSQL from 14 on; without it the embedded server is used."""

@@ -122,6 +122,12 @@ def errors(settings: Settings, day: str | None, pipeline: str | None, limit: int
     if not chosen:
         raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
     with _reading(settings) as connection:
+        if day and not _fetch(connection, "SELECT FROM sync_runs WHERE sync_day = %s LIMIT 1", [day]):
+            found = _fetch(connection, "SELECT sync_day FROM sync_runs GROUP BY 1 ORDER BY max(run_id) DESC LIMIT 5")
+            raise UsageError(
+                f"There was no run of the day {day!r}.",
+                f"The last days: {', '.join(row['sync_day'] for row in found) or 'none'}.",
+            )
         return [
             {"pipeline": p.name, **row}
             for p in chosen

@@ -4,9 +4,9 @@ find the day → lock the database → read, check, derive, stage each pipeline 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 
@@ -46,12 +46,19 @@ class Request:
     @property
     def date(self) -> date:
         """The calendar date: as given, else the day's label where that is a date, else today in UTC."""
-        if self.sync_date:
-            return self.sync_date
-        try:
-            return date.fromisoformat(self.day)
-        except ValueError:
-            return datetime.now(UTC).date()
+        return self.sync_date or _as_date(self.day) or datetime.now(UTC).date()
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether that is a date that somebody gave."""
+        return bool(self.sync_date or _as_date(self.day))
+
+
+def _as_date(label: str) -> date | None:
+    try:
+        return date.fromisoformat(label)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -86,9 +93,13 @@ class Refused(RefusedError):  # noqa: N818 - a verdict, with the outcome that it
     """A refusal that carries what the run would have done."""
 
     def __init__(self, outcome: Outcome) -> None:
+        options = {
+            "a higher --max-rejected" if "--max-rejected" in said else "--allow-mass-change"
+            for said in outcome.published.refusals
+        }
         super().__init__(
             "Refused: " + "; ".join(outcome.published.refusals) + ".",
-            "Nothing was published. If it is right, run again with --allow-mass-change (or a higher --max-rejected).",
+            f"Nothing was published. If it is right, run again with {' and '.join(sorted(options))}.",
         )
         self.outcome = outcome
 
@@ -112,16 +123,19 @@ def sync(
         RollcallError: it failed; nothing was published, and the ledger says so.
     """
     pipelines = _chosen(request.only)
+    _check_date(request.date)
     with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as (connection, url):
         run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
-        with _failures_recorded(connection, run, plan=plan):
+        with _failures_recorded(connection, url, run, plan=plan):
             staged = _stage(connection, url, engine, pipelines, day, run, tell, reread=reread)
-            return _publish(connection, pipelines, run, staged, limits, tell, plan=plan)
+            outcome = _publish(connection, pipelines, run, staged, limits, tell, plan=plan)
+    return outcome if request.is_dated else replace(outcome, notes=(*outcome.notes, _of_today(run)))
 
 
 def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True) -> tuple[StagedSource, ...]:
     """Fill the staging tables with a day, and publish nothing."""
     pipelines = _chosen(request.only)
+    _check_date(request.date)
     with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as (connection, url):
         run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
         return _stage(connection, url, engine, pipelines, day, run, tell, reread=True).once()
@@ -143,7 +157,7 @@ def publish_staged(
         Refused: a guard held it back.
     """
     asked = _chosen(only)
-    with _database(settings, tell, wait=wait) as (connection, _):
+    with _database(settings, tell, wait=wait) as (connection, url):
         syncs, sources = staging.staged(connection)
         mine = {s.pipeline: s for s in syncs if s.pipeline in {p.name for p in asked}}
         pipelines = [p for p in asked if p.name in mine]
@@ -154,7 +168,7 @@ def publish_staged(
                 f"These pipelines are not staged for one day; staged: {held}.", "Run `rollcall stage` first."
             )
         run = ledger.begin(connection, *days.pop())
-        with _failures_recorded(connection, run, plan=plan):
+        with _failures_recorded(connection, url, run, plan=plan):
             rows = {s.table: staging.count(connection, s.table) for p in pipelines for s in p.staging}
             staged = Staged([s for s in sources if s.pipeline in mine], rows, [])
             return _publish(connection, pipelines, run, staged, limits, tell, plan=plan)
@@ -166,6 +180,12 @@ def _chosen(only: Iterable[str]) -> list[Pipeline]:
         if name not in names:
             raise UsageError(f"There is no pipeline {name!r}.", f"Pipelines: {', '.join(names)}.")
     return [p for p in PIPELINES if not only or p.name in only]
+
+
+def _check_date(given: date) -> None:
+    """See that a date has come, somewhere on earth: published, one to come would make all before it backfills."""
+    if given > datetime.now(UTC).date() + timedelta(days=1):
+        raise UsageError(f"{given} is a date to come.", "Correct --day or --sync-date.")
 
 
 @contextmanager
@@ -190,7 +210,7 @@ def _database(settings: Settings, tell: Tell, *, wait: bool) -> Iterator[tuple[C
 
 
 @contextmanager
-def _failures_recorded(connection: Connection, run: ledger.Run, *, plan: bool) -> Iterator[None]:
+def _failures_recorded(connection: Connection, url: str, run: ledger.Run, *, plan: bool) -> Iterator[None]:
     """Leave a row in the ledger also where a run does not succeed; a plan leaves none."""
     try:
         yield
@@ -201,9 +221,14 @@ def _failures_recorded(connection: Connection, run: ledger.Run, *, plan: bool) -
             if isinstance(error, RollcallError)
             else f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
         )
-        if not plan and not connection.broken and not connection.closed:
-            with suppress(RollcallError):  # what went wrong first is what is to be told
-                ledger.record(connection, run, status, message)
+        if isinstance(error, KeyboardInterrupt):
+            message = "Interrupted."
+        if not plan:
+            with (
+                suppress(RollcallError),  # what went wrong first is what is to be told
+                database.connect(url) if connection.closed else nullcontext(connection) as usable,
+            ):
+                ledger.record(usable, run, status, message)
         raise
 
 
@@ -299,6 +324,7 @@ def _read(engine: Engine, source: Source, folder: Folder, feeds: frozenset[str],
         _look_up(engine, contract.lookup, as_read, source.checked)
     _deduplicate(engine, contract, source.checked, source.valid)
     counts = _counts(engine, source.checked, source.valid, contract.key)
+    complete = complete and not _has_nobodys_file(engine, source.checked, contract.key)
     yield StagedSource("", source.folder, True, folder.found, complete, *counts)
     for item in contract.lists:
         if source.list_name(item.name) in feeds:
@@ -323,6 +349,14 @@ def _deduplicate(engine: Engine, contract: Contract, checked: str, valid: str, *
     engine.create(f"{checked}_repeated", repeated(contract, checked, *also), keep=True)
     # An engine in one process works the valid rows out again in less time than it would take to copy them.
     engine.create(valid, newest(contract, checked, f"{checked}_repeated", *also), keep=engine.is_distributed)
+
+
+def _has_nobodys_file(engine: Engine, checked: str, key: str) -> bool:
+    """Whether there is a file of which no record has a key: what an API says instead of records, as a rule."""
+    nameless = f"SELECT source_file FROM {checked} WHERE error_type IS NOT NULL AND {key} IS NULL"
+    if not engine.fetch(f"{nameless} LIMIT 1"):
+        return False
+    return bool(engine.fetch(f"{nameless} EXCEPT SELECT source_file FROM {checked} WHERE {key} IS NOT NULL LIMIT 1"))
 
 
 def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, int, int]:
@@ -383,12 +417,25 @@ def _publish(
 ) -> Outcome:
     tell("publishing")
     publications = [p.publication for p in PIPELINES]
+    newer = staging.newer(connection, [p.name for p in pipelines], run.sync_date)
     published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
-    notes = dict.fromkeys(_notes(pipelines, staged))  # pipelines may share a folder
+    notes = dict.fromkeys([*_of_backfill(run, newer), *_notes(pipelines, staged)])  # pipelines may share a folder
     outcome = Outcome(run, plan, staged.once(), published, tuple(notes))
     if published.refusals and not plan:
         raise Refused(outcome)
     return outcome
+
+
+def _of_backfill(run: ledger.Run, newer: dict[date, list[str]]) -> Iterator[str]:
+    for until, names in newer.items():
+        yield (
+            f"a backfill: {', '.join(names)} {'is' if len(names) == 1 else 'are'} published up to {until}; history of"
+            f" {run.sync_date} is filled, and what is known to be newer stays"
+        )
+
+
+def _of_today(run: ledger.Run) -> str:
+    return f"{run.sync_day!r} is no date (YYYY-MM-DD), and stands for today, {run.sync_date}; or give --sync-date"
 
 
 def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
@@ -400,12 +447,12 @@ def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
     if skipped:
         wanted_by = (f"{p.name} ({', '.join(f'{s.folder}/' for s in p.sources)})" for p in skipped)
         yield f"the day has no folder for, and so skipped: {', '.join(wanted_by)}"
-    optional = {s.folder for p in pipelines for s in p.sources if s.optional}
+    absent = {s.folder: s.absent for p in pipelines for s in p.sources}
     for source in sources:
-        if source.is_folder and not source.found and source.source not in optional:
-            yield f"the day has no {source.source}/: what it would say stays as it is"
+        if source.is_folder and not source.found and absent[source.source]:
+            yield f"the day has no {source.source}/: {absent[source.source]}"
         if not source.complete:
             yield (
-                f"{source.source}/ has a file that could not be read: who is absent from it is not deactivated;"
-                " fetch it again and sync again"
+                f"{source.source}/ has a file that could not be read, or of which no record has an id: nobody is taken"
+                " for gone by what is missing there; fetch it again and sync again"
             )

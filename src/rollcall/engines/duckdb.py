@@ -17,8 +17,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -195,9 +195,10 @@ class DuckDB:
 
     def write(self, select: str, sink: Sink) -> list[str]:
         """Hand the rows of a SELECT to `sink`; see `Engine.write`."""
-        return [sink(self.copy_text(select))]
+        with closing(self._copy_text(select)) as rows:  # where the sink fails: its thread must end before all else
+            return [sink(rows)]
 
-    def copy_text(self, select: str) -> Iterator[bytes]:
+    def _copy_text(self, select: str) -> Generator[bytes, None, None]:
         """Run a SELECT and yield its rows in COPY's text format, which unlike CSV has no trouble with any line."""
         described = self._run(f"DESCRIBE {select}").fetchall()
         columns = ", ".join(_escaped(name) if kind == "VARCHAR" else name for name, kind, *_ in described)

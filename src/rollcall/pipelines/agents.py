@@ -58,7 +58,7 @@ _MASTER_LIST = Contract(
 )
 
 MASTER_LIST = Source("agent_details", "agents", _MASTER_LIST)
-ROSTER = Source("agents", "agents", _ROSTER)
+ROSTER = Source("agents", "agents", _ROSTER, absent="the master list is taken for the roster")
 
 _VALUES = [f for f in _AGENT if f.name != "deactivated"]
 _COLUMNS = ", ".join(f.name for f in _VALUES)
@@ -135,6 +135,12 @@ AGENTS = Pipeline(
                 known="SELECT count(*) FROM agents WHERE NOT deactivated",
                 lost="SELECT count(*) FROM stg_agent_changes WHERE change IN ('deactivated', 'missing')",
                 sources=("agent_details", "agents"),
+            ),
+            Guard(
+                "inactive agents",
+                known="SELECT count(*) FROM agents WHERE deactivated",
+                lost="SELECT count(*) FROM stg_agent_changes WHERE change = 'reactivated'",
+                would="come back",
             ),
             Guard(
                 "memberships of agents in groups",

@@ -12,14 +12,14 @@ from rollcall.postgres.publish import Publication
 class Source:
     """One folder of a day, and the contract of its records.
 
-    `resource` is the key under which an envelope in that folder has its records. A day without an `optional` folder
-    is nothing to speak of.
+    `resource` is the key under which an envelope in that folder has its records. `absent` says what a day without
+    the folder means; it is empty where that is nothing to speak of.
     """
 
     folder: str
     resource: str
     contract: Contract
-    optional: bool = False
+    absent: str = "what it would say stays as it is"
 
     @property
     def checked(self) -> str:

@@ -21,7 +21,7 @@ ADMIN_ROLES = Source(
     "admin_roles",
     "roles",
     Contract("admin_roles", _ROLE, key="role_id", newest="updated_at", lists=(_AGENT_IDS,)),
-    optional=True,
+    absent="",
 )
 
 _COLUMNS = ", ".join(f.name for f in _ROLE)

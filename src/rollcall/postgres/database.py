@@ -117,6 +117,11 @@ def explained() -> Iterator[None]:
         raise DatabaseError(
             f"PostgreSQL gave up waiting: {_reason(error)}", "Run again when the tables are free."
         ) from error
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise DatabaseError(
+            f"The tables are not those that rollcall made: {_reason(error).removeprefix('ERROR:').strip()}",
+            "Somebody has changed them. Restore the database from a backup, or sync into a new one.",
+        ) from error
     except psycopg.Error as error:
         if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(("08", "57P")):
             raise DatabaseError(

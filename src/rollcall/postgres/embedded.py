@@ -1,6 +1,7 @@
 """The embedded PostgreSQL: started when it is needed, and left running so that psql and others can use it."""
 
 import logging
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -33,6 +34,11 @@ def start(home: Path) -> str:
         DatabaseError: it does not start; its log says why.
     """
     data = home.absolute() / "postgres"
+    if odd := re.search(r"[^\w\-./~%=@:+^]", str(data)):
+        raise DatabaseError(
+            f"The embedded PostgreSQL cannot have its data in {data}: it does not start with {odd[0]!r} in the path.",
+            "Set ROLLCALL_HOME to another folder, or use a server of your own with --database-url.",
+        )
     try:
         data.parent.mkdir(parents=True, exist_ok=True)
         # Two commands at once must not both make the server's data.
@@ -57,6 +63,9 @@ def _start(data: Path) -> str:
     if info.socket_dir is None:  # Windows has no sockets
         base, rest = f"postgresql://postgres@{info.hostname}:{info.port}/", ""
     else:
+        # Who reaches the socket is trusted. Where the path to the data is too long for one, it lies in a folder that
+        # the package opens to all.
+        info.socket_dir.chmod(0o700)
         base, rest = "postgresql://postgres@/", f"?host={quote(str(info.socket_dir))}"
     with psycopg.connect(f"{base}postgres{rest}", autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():

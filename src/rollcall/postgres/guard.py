@@ -15,14 +15,15 @@ MOST_ROWS: Final = 10
 class Guard:
     """What a run must not lose much of.
 
-    `known` is a SELECT that counts it before publishing, `lost` one that counts after it what was taken away. While any
-    is known, none of `sources` may be there and empty.
+    `known` is a SELECT that counts it before publishing, `lost` one that counts after it what was taken away, or
+    `would` come to pass. While any is known, none of `sources` may be there and empty.
     """
 
     what: str
     known: str
     lost: str
     sources: tuple[str, ...] = ()
+    would: str = "go"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def judge_loss(guard: Guard, known: int, lost: int, sources: Iterable[StagedSour
     found: list[str] = []
     if lost > MOST_ROWS and lost * 100 > known * MOST_PERCENT:
         found.append(
-            f"{lost} of {known} {guard.what} would go ({100 * lost / known:.0f} %);"
+            f"{lost} of {known} {guard.what} would {guard.would} ({100 * lost / known:.0f} %);"
             f" the limit is {MOST_PERCENT} % or {MOST_ROWS}, whichever is more"
         )
     if known:
