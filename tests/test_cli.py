@@ -7,11 +7,14 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from syrupy.assertion import SnapshotAssertion
 
 from rollcall.errors import DatabaseError
@@ -174,6 +177,89 @@ def test_a_wrong_setting_is_named(shell: Shell, snapshot: SnapshotAssertion) -> 
     shell.environment["ROLLCALL_THREADS"] = "1"
     shell.environment["ROLLCALL_MEMORY_LIMIT"] = "much"
     assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 1
+
+
+@pytest.mark.parametrize("line", ['ROLLCALL_HOME="not closed', "ROLLCALL_THREADS=x", "\xff"])
+def test_a_wrong_line_of_env_is_named(line: str, shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(line, "latin-1")
+    done = shell.run("status")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: A setting cannot be used: "), done.stderr
+    assert done.stderr.count("\n") == 2
+
+
+def test_a_setting_that_there_is_not_is_named_and_an_empty_one_is_none(shell: Shell, tmp_path: Path) -> None:
+    shell.environment["ROLLCALL_THREDS"] = "4"
+    assert "there is no ROLLCALL_THREDS" in shell.run("status").stderr
+    del shell.environment["ROLLCALL_THREDS"]
+    shell.environment |= {"ROLLCALL_DATABASE_URL": "", "ROLLCALL_THREADS": "", "ROLLCALL_HOME": "/proc/none"}
+    assert "The embedded PostgreSQL in /proc/none/postgres does not start" in shell.run("status").stderr
+
+
+def test_what_a_terminal_would_obey_is_shown(shell: Shell, dump: Dump) -> None:
+    dump.write(
+        "day1", "agent_details", [agent(1, contact={"name": "Evil\x1b[31m\u202eName\x9b"}), {"name": "\x1b]0;x\x07"}]
+    )
+    said = [shell.run("sync", dump.path, "--day", "day1"), shell.run("errors"), shell.run("agent", "1")]
+    for done in said:
+        assert done.returncode == 0
+        assert not {c for c in done.stdout if (ord(c) < 32 and c != "\n") or c in "\x9b\u202e"}
+    assert r"Evil\x1b[31m\u202eName\x9b" in said[0].stdout + said[2].stdout
+
+
+def test_a_result_that_cannot_be_printed_is_no_failure_of_the_run(shell: Shell, dump: Dump, db: Database) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    sync = f"{sys.executable} -m rollcall sync {dump.path} --day day1"
+    for redirection, code in ((">/dev/full", 1), (">&-", 0), (">&- 2>&-", 0)):
+        command = ["sh", "-c", f"{sync} {redirection}"]
+        done = subprocess.run(command, env=shell.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "othing was published" not in done.stderr
+    assert db.one("SELECT count(*) FROM sync_runs WHERE status = 'succeeded'") == 3
+
+
+def test_tables_that_somebody_changed_are_told(shell: Shell, dump: Dump, db: Database) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    db.connection.execute("ALTER TABLE agents DROP COLUMN phone")
+    assert (
+        "error: The tables are not those that rollcall made: column"
+        in shell.run("sync", dump.path, "--day", "day1").stderr
+    )
+
+
+def test_errors_of_a_day_that_was_never_synced(shell: Shell, dump: Dump) -> None:
+    dump.write("day1", "agent_details", [{}])
+    shell.run("sync", dump.path, "--day", "day1")
+    assert shell.run("errors", "--day", "day1").returncode == 0
+    done = shell.run("errors", "--day", "dya1")
+    assert done.returncode == 2
+    assert "There was no run of the day 'dya1'" in done.stderr
+
+
+def test_the_version_is_told(shell: Shell) -> None:
+    assert shell.run("--version").stdout == f"{version('rollcall')}\n"
+
+
+@pytest.mark.parametrize("name", ["two words", "a'b", "a;b", "a$b"])
+def test_a_path_that_the_embedded_server_cannot_have_is_told(name: str, shell: Shell, tmp_path: Path) -> None:
+    del shell.environment["ROLLCALL_DATABASE_URL"]
+    shell.environment["ROLLCALL_HOME"] = str(tmp_path / name)
+    done = shell.run("db", "url")
+    assert done.returncode == 1
+    assert "Set ROLLCALL_HOME to another folder" in done.stderr
+
+
+def test_the_socket_of_the_embedded_server_is_private_wherever_it_is(shell: Shell) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        Path(home).chmod(0o755)
+        shell.environment["ROLLCALL_HOME"] = f"{home}/{'long' * 30}"
+        del shell.environment["ROLLCALL_DATABASE_URL"]
+        socket = conninfo_to_dict(shell.run("db", "url").stdout.strip())["host"]
+        assert home not in str(socket)
+        assert Path(str(socket)).stat().st_mode & 0o77 == 0
+        assert shell.run("db", "migrate").returncode == 0
+        shell.run("db", "stop")
 
 
 def test_debug_shows_the_traceback(shell: Shell) -> None:

@@ -348,11 +348,17 @@ def _tell(result: Outcome | Refused, as_json: bool) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        _drop_output()
         raise RollcallError(
             f"What the run did cannot be printed: {error.strerror}.", "It has ended; `rollcall runs` says how."
         ) from error
     if isinstance(result, Refused):
         raise result
+
+
+def _drop_output() -> None:
+    """Let what Python still has to write on stdout go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> int:
@@ -365,7 +371,7 @@ def main() -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except RollcallError as error:
         if debug:

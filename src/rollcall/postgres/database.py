@@ -119,7 +119,7 @@ def explained() -> Iterator[None]:
         ) from error
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise DatabaseError(
-            f"The tables are not those that rollcall made: {_reason(error).removeprefix('ERROR:').strip()}",
+            f"The tables are not those that rollcall made: {error.diag.message_primary}",
             "Somebody has changed them. Restore the database from a backup, or sync into a new one.",
         ) from error
     except psycopg.Error as error:
