@@ -141,7 +141,8 @@ def tell_status(status: Row) -> None:
         _out.print(f"{label}: {count:,}")
     for pipeline in status["pipelines"]:
         newest = f", records up to {pipeline['updated_time']:%Y-%m-%d %H:%M:%S}Z" if pipeline["updated_time"] else ""
-        _out.print(f"{pipeline['pipeline']}: published up to {pipeline['sync_date'] or 'never'}{newest}")
+        until = f"published up to {pipeline['sync_date']}" if pipeline["sync_date"] else "not published yet"
+        _out.print(f"{pipeline['pipeline']}: {until}{newest}")
     for drift in status["drift"]:
         _tell_drift(drift["drift"], drift["rows"], drift["examples"])
     tell_runs(status["runs"])
