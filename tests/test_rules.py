@@ -635,6 +635,18 @@ class TestLinks:
         assert db.rows("SELECT * FROM group_membership") == [{"group_id": 2, "agent_id": 96}]
         assert db.one("SELECT parent_group_id FROM groups WHERE group_id = 2") == 96
 
+    def test_links_come_and_go_one_by_one(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for number, (own, theirs) in enumerate(
+            [({1}, {(1, 1)}), ({1, 2}, {(1, 1), (1, 2), (2, 1)}), ({2}, {(1, 2), (2, 1)}), ({2, 3}, {(1, 1)})], start=1
+        ):
+            dump.write(f"day{number}", "agent_details", [agent(n, group_ids=sorted(own)) for n in (1, 2)])
+            groups = [group(n, *(a for g, a in sorted(theirs) if g == n)) for n in (1, 2, 3)]
+            dump.write(f"day{number}", "admin_groups", groups)
+            sync(f"day{number}", f"2026-01-0{number}")
+            found = {tuple(row.values()) for row in db.rows("SELECT agent_id, group_id FROM agent_group_membership")}
+            assert found == {(n, group_id) for n in (1, 2) for group_id in own}
+            assert {tuple(row.values()) for row in db.rows("SELECT group_id, agent_id FROM group_membership")} == theirs
+
 
 class TestDrift:
     """Drift."""
@@ -685,6 +697,19 @@ class TestBackfill:
         assert db.one("SELECT count(*) FROM agent_pipeline_errors WHERE sync_day = 'day1'") == 1
         assert db.versions()["agent_details"] == before["agent_details"]
         assert db.versions()["agents"][:2] == before["agents"]
+
+    def test_backfill_leaves_alone_what_hangs_on_known_agents(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for day, number in (("day1", 1), ("day2", 2)):
+            channels = [{"channel": "chat", "available": number == 1}, {"channel": f"c{number}"}]
+            some = agent(1, signature=day, group_ids=[number], role_ids=[number], availability=channels)
+            dump.write(day, "agent_details", [some, agent(2)])
+            dump.write(day, "roles", [role(n, description=day) for n in (1, 2)])
+            dump.write(day, "admin_groups", [group(1, number) | {"name": day}, group(2, parent=number)])
+        sync("day2", "2026-01-06")
+        before = db.versions()
+        sync("day1", "2026-01-05")
+        after = db.versions()
+        assert {table for table in before if before[table] != after[table]} == {"agent_status_history"}
 
     def test_backfill_of_a_day_that_does_not_contain_an_agent_says_so_whatever_was_known_before(
         self, db: Database, dump: Dump, sync: Sync

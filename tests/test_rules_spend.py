@@ -364,6 +364,17 @@ class TestLinksOfSpend:
         assert db.one("SELECT raw_record FROM transaction_pipeline_errors") == {"cardId": "c1", "budgetId": "b1"}
         assert db.one("SELECT error_type FROM transaction_pipeline_errors") == "REFERENCE_ERROR"
 
+    def test_links_are_told_one_by_one(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [transaction("a", budgetId="b9"), transaction("b", cardId="c9"), transaction("c")]
+        spend(dump, "day1", budgets=[budget("b1")], cards=[card("c1")], transactions=some)
+        sync("day1", "2026-01-05")
+        assert errors(db) == {
+            "a": 'budgetId: found "b9", expected a known budget',
+            "b": 'cardId: found "c9", expected a known card',
+        }
+        raw = db.rows("SELECT raw_record FROM transaction_pipeline_errors ORDER BY transaction_id")
+        assert [row["raw_record"] for row in raw] == [{"budgetId": "b9"}, {"cardId": "c9"}]
+
     def test_links_are_made_when_card_and_budget_arrive(self, db: Database, dump: Dump, sync: Sync) -> None:
         spend(dump, "day1", cards=[card("c2")], transactions=[transaction("t1")])
         spend(dump, "day2", cards=[card("c1")])

@@ -10,8 +10,7 @@ from importlib import metadata
 from typing import Annotated, Any
 
 import typer
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import SettingsError
+from pydantic import SecretStr
 
 from rollcall import report, status
 from rollcall.errors import RollcallError, UsageError
@@ -21,7 +20,7 @@ from rollcall.postgres.guard import Limits
 from rollcall.postgres.publish import by_hand
 from rollcall.purge import age
 from rollcall.purge import purge as purge_errors
-from rollcall.settings import Settings
+from rollcall.settings import Settings, read_settings
 from rollcall.sync import Outcome, Refused, Request
 from rollcall.sync import publish_staged as publish_day
 from rollcall.sync import stage as stage_day
@@ -35,9 +34,6 @@ app = typer.Typer(
 )
 db = typer.Typer(no_args_is_help=True, help="The database in use: the embedded one, unless a URL is given.")
 app.add_typer(db, name="db")
-
-
-_PREFIX = str(Settings.model_config["env_prefix"])
 
 
 class EngineName(StrEnum):
@@ -295,7 +291,7 @@ def _names(only: str) -> tuple[str, ...]:
 
 
 def _settings(database_url: str | None, spark_conf: list[str] | None = None) -> Settings:
-    settings = _read_settings()
+    settings = read_settings()
     pairs = [option.partition("=") for option in spark_conf or ()]
     for key, equals, _ in pairs:
         if not key or not equals:
@@ -304,34 +300,6 @@ def _settings(database_url: str | None, spark_conf: list[str] | None = None) -> 
     if database_url:
         given["database_url"] = SecretStr(database_url)
     return settings.model_copy(update=given)
-
-
-def _read_settings() -> Settings:
-    unread = _Unread()
-    logging.getLogger("dotenv.main").addHandler(unread)
-    unknown = {name for name in os.environ if name.startswith(_PREFIX)} - {
-        f"{_PREFIX}{name.upper()}" for name in Settings.model_fields
-    }
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        unread.said += [f"{_PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-    except (SettingsError, UnicodeDecodeError) as error:
-        unread.said.append(str(error).splitlines()[0])
-    if wrong := "; ".join(unread.said + [f"there is no {name}" for name in sorted(unknown)]):
-        raise UsageError(f"A setting cannot be used: {wrong}.", "Correct the environment variable, or the file .env.")
-    return settings
-
-
-class _Unread(logging.Handler):
-    """Keeps what is said of a line of .env that cannot be read: going on without it could mean another database."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
 
 
 def _or_refused(run: Callable[[], Outcome]) -> Outcome | Refused:

@@ -1,15 +1,22 @@
 """Settings: environment variables that begin with ROLLCALL_, or a `.env` file beside the data."""
 
+import logging
+import os
 from pathlib import Path
+from typing import Final
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from rollcall.errors import UsageError
+
+_PREFIX: Final = "ROLLCALL_"
 
 
 class Settings(BaseSettings):
     """What can be set once for all commands; an option on the command line comes before it."""
 
-    model_config = SettingsConfigDict(env_prefix="ROLLCALL_", env_file=".env", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore")
 
     database_url: SecretStr | None = None
     """Any PostgreSQL from 14 on; without it the embedded server is used."""
@@ -25,3 +32,39 @@ class Settings(BaseSettings):
     """Options of the Spark session, such as spark.master; as JSON where it is an environment variable."""
     spark_connections: int = Field(default=8, ge=1)
     """Connections to PostgreSQL that Spark's executors open at once, at most, for one table."""
+
+
+def read_settings() -> Settings:
+    """The settings as they are now.
+
+    Raises:
+        UsageError: one cannot be used, there is none of that name, or a line of `.env` cannot be read: to go on
+            without it could mean another database.
+    """
+    said = _Said()
+    logging.getLogger("dotenv.main").addHandler(said)
+    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    wrong = [f"there is no {name}" for name in sorted(os.environ) if name.startswith(_PREFIX) and name not in known]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong += [f"{_PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    except (SettingsError, UnicodeDecodeError) as error:
+        wrong.append(str(error).splitlines()[0])
+    if wrong or said.lines:
+        raise UsageError(
+            f"A setting cannot be used: {'; '.join(wrong + said.lines)}.",
+            "Correct the environment variable, or the file .env.",
+        )
+    return settings
+
+
+class _Said(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())

@@ -1,6 +1,7 @@
 """The embedded PostgreSQL: started when it is needed, and left running so that psql and others can use it."""
 
 import logging
+import os
 import re
 import shutil
 import warnings
@@ -34,7 +35,7 @@ def start(home: Path) -> str:
         DatabaseError: it does not start; its log says why.
     """
     data = home.absolute() / "postgres"
-    if odd := re.search(r"[^\w\-./~%=@:+^]", str(data)):
+    if os.sep == "/" and (odd := re.search(r"[^\w\-./~%=@:+^]", str(data))):
         raise DatabaseError(
             f"The embedded PostgreSQL cannot have its data in {data}: it does not start with {odd[0]!r} in the path.",
             "Set ROLLCALL_HOME to another folder, or use a server of your own with --database-url.",
