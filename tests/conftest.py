@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -297,6 +298,11 @@ def transaction(transaction_id: str, **changed: Any) -> dict[str, Any]:
     times = {"occurredTime": "2026-01-05T12:00:00.000+00:00", "updatedTime": "2026-01-05T12:00:01.000+00:00"}
     money |= changed.pop("currencyData", {})
     return {"id": transaction_id, "uuid": f"u-{transaction_id}", **links, **times, "currencyData": money} | changed
+
+
+def heed_ctrl_c() -> None:
+    """Before a program is run: shells have what they run in the background ignore it, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Shell:

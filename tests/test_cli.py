@@ -20,7 +20,7 @@ from syrupy.assertion import SnapshotAssertion
 from rollcall.errors import DatabaseError
 from rollcall.postgres import database
 from rollcall.settings import Settings
-from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, agent, another_server, sync_into
+from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, agent, another_server, heed_ctrl_c, sync_into
 
 
 @pytest.fixture
@@ -310,7 +310,9 @@ def test_importing_the_commands_loads_no_engine() -> None:
 def test_ctrl_c_is_one_line_and_changes_nothing(shell: Shell, dump: Dump, db: Database) -> None:
     dump.write("day1", "agent_details", [agent(n, signature="x" * 300) for n in range(150_000)])
     arguments = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
-    process = subprocess.Popen(arguments, env=shell.environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        arguments, env=shell.environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     held = """SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
     WHERE locktype = 'advisory' AND datname = current_database()"""
     while not db.one(held) and process.poll() is None:

@@ -27,6 +27,7 @@ from tests.conftest import (
     _drop,
     _named,
     another_server,
+    heed_ctrl_c,
     new_database,
     server_to_restart,
     sync_into,
@@ -150,7 +151,7 @@ def test_interrupted_at_any_instant(chunk: int, scene: Scene, torture: Torture) 
     every = [instants.random() for _ in range(50 if torture.is_full else 6)]
     for share in every[chunk * CHUNK : (chunk + 1) * CHUNK]:
         with scene.database() as url:
-            process = victim(url, "interrupt", 0)
+            process = victim(url, "interrupt", 0, preexec_fn=heed_ctrl_c)
             maps = Path(f"/proc/{process.pid}/maps")
             while "pydantic_core" not in maps.read_text() and process.poll() is None:  # before that it is not rollcall
                 time.sleep(0.001)
