@@ -22,6 +22,7 @@ from unittest.mock import patch
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.rows import dict_row
 
 from rollcall import pipelines, sync
 from rollcall.errors import RollcallError
@@ -65,15 +66,27 @@ def contents(connection: Any) -> dict[str, bytes]:
 
 
 def restore(connection: Any, tables: dict[str, bytes]) -> None:
-    """Make every table what it was; as replicas do, without a look at foreign keys."""
-    connection.execute("SET session_replication_role = replica")
-    for name in contents(connection).keys() - tables.keys():
-        connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
+    """Fill tables, which are as they were migrated; as replicas do, without a look at foreign keys."""
+    connection.execute("SET LOCAL session_replication_role = replica")
+    connection.execute("DELETE FROM sync_watermarks")
     for name, rows in tables.items():
-        connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
         with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(name))) as copy:
             copy.write(rows)
-    connection.execute("SET session_replication_role = origin")
+    connection.execute("SET LOCAL session_replication_role = origin")
+
+
+class Inside(Database):
+    """Questions asked on a connection, and so inside its transaction."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
+        """The rows of a query."""
+        found: list[dict[str, Any]] = (
+            self.connection.cursor(row_factory=dict_row).execute(query, parameters or None).fetchall()
+        )
+        return found
 
 
 def seen(db: Database, outcome: sync.Outcome | None) -> Any:
@@ -152,11 +165,11 @@ def replay(file: Path, url: str, first: list[int]) -> int | None:
     """The first step of which the result differs."""
     steps: list[Step] = pickle.loads(file.read_bytes())
     with migrated(url) as made, database.connect(made) as connection:
-        db = Database(made)
         for number in [*first, *(n for n in range(len(steps)) if n not in first)]:
-            restore(connection, steps[number].before)
-            if seen(db, publish(connection, steps[number])) != steps[number].after:
-                return number
+            with connection.transaction(force_rollback=True):
+                restore(connection, steps[number].before)
+                if seen(Inside(connection), publish(connection, steps[number])) != steps[number].after:
+                    return number
     return None
 
 
