@@ -39,7 +39,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     found = counts(parser.parse_args().folder)
     rows = "".join(f"| {what} | {times:,} |\n" for what, times in sorted(found.items()))
-    kills = sum(times for what, times in found.items() if re.match("killed|interrupted|connection ended|server crashed|disk|temporary folder", what))
+    kills = sum(
+        times
+        for what, times in found.items()
+        if re.match("killed|interrupted|connection ended|server crashed|disk|temporary folder", what)
+    )
     when = f"{datetime.now(UTC):%Y-%m-%d}"
     said = f"\nIn all {kills:,} runs came to harm on {when}, each followed by a sync that put things right.\n"
     tail = (ROOT / "bench" / "reliability.md").read_text()

@@ -339,6 +339,12 @@ class TestRoles:
                 (2, held[-1]),
             }
 
+    def test_roles_that_nobody_holds_any_more(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for number, held in enumerate(([10], [], [], [11]), start=1):
+            self.day(dump, f"day{number}", [agent(1, role_ids=held)])
+            sync(f"day{number}", f"2026-01-0{number}")
+            assert [pair[1] for pair, status in roles(db).items() if status == "assigned"] == held
+
     def test_roles_in_another_order_or_twice_or_as_text_are_no_change(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:

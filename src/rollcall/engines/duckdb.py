@@ -178,7 +178,10 @@ class DuckDB:
         for part in parts:
             with spool.open("wb") as sink:
                 sink.writelines(part())
-            self._run(rf"COPY {name} FROM '{spool}' (FORMAT csv, HEADER false, DELIMITER '\t', NULLSTR '\N')")
+            self._run(  # a part may have no row, in which nothing could be detected
+                f"COPY {name} FROM '{spool}' (FORMAT csv, HEADER false, AUTO_DETECT false,"
+                r" DELIMITER '\t', QUOTE '', ESCAPE '', NULLSTR '\N')"
+            )
             spool.unlink()
 
     def create(self, name: str, select: str, *, keep: bool = False) -> None:
