@@ -730,9 +730,11 @@ class TestBackfill:
     def test_backfill_that_cannot_tell_repeats_what_was_known_at_its_date(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:
+        dump.write("day0", "agent_details", [agent(1, deactivated=True), agent(2)])
         dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True)])
         dump.write("day2", "agent_details", [agent(1, created_at="?"), agent(2, created_at="?")])
         dump.write("day3", "agent_details", [agent(1, deactivated=True), agent(2)])
+        sync("day0", "2026-01-03")
         sync("day1", "2026-01-04")
         sync("day3", "2026-01-06")
         for _ in range(2):
