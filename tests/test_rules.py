@@ -641,6 +641,16 @@ class TestLinks:
         assert db.rows("SELECT * FROM group_membership") == [{"group_id": 2, "agent_id": 96}]
         assert db.one("SELECT parent_group_id FROM groups WHERE group_id = 2") == 96
 
+    def test_links_of_one_agent_are_not_those_of_another(self, db: Database, dump: Dump, sync: Sync) -> None:
+        chat, ticket = {"channel": "chat", "available": True}, {"channel": "ticket", "available": True}
+        dump.write("day1", "agent_details", [agent(n, availability=[chat, ticket]) for n in (1, 2)])
+        changed = agent(1, availability=[chat | {"available": False}])
+        dump.write("day2", "agent_details", [changed, agent(2, availability=[chat, ticket])])
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        rows = db.rows("SELECT agent_id, channel, is_available FROM agent_availability")
+        assert {tuple(row.values()) for row in rows} == {(1, "chat", False), (2, "chat", True), (2, "ticket", True)}
+
     def test_links_come_and_go_one_by_one(self, db: Database, dump: Dump, sync: Sync) -> None:
         for number, (own, theirs) in enumerate(
             [({1}, {(1, 1)}), ({1, 2}, {(1, 1), (1, 2), (2, 1)}), ({2}, {(1, 2), (2, 1)}), ({2, 3}, {(1, 1)})], start=1
@@ -749,6 +759,17 @@ class TestBackfill:
         dump.write("day1", "agent_details", [agent(1, created_at="?")], "a.json")
         sync("day1", "2026-01-05")
         assert history(db) == {(1, 5): True, (1, 6): True}
+
+    def test_backfill_of_a_day_that_is_not_whole_does_not_say_who_was_gone(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for day in ("day1", "day3"):
+            dump.write(day, "agent_details", [agent(1), agent(2)])
+        dump.write("day2", "agent_details", [agent(1)])
+        dump.write("day2", "agent_details", b"[")
+        for day, on in (("day1", "2026-01-04"), ("day3", "2026-01-06"), ("day2", "2026-01-05")):
+            sync(day, on)
+        assert set(history(db).values()) == {True}
 
     def test_backfill_is_said(self, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])

@@ -334,6 +334,12 @@ class TestNewestWins:
         sync("day2", "2026-01-05")
         assert db.versions() == before
 
+    def test_newest_wins_and_the_watermark_is_the_newest_of_a_day(self, db: Database, dump: Dump, sync: Sync) -> None:
+        spend(dump, "day1", transactions=[transaction(moment, updatedTime=moment) for moment in (OLD, NEW)])
+        sync("day1", "2026-01-05")
+        found = db.one("SELECT updated_time FROM sync_watermarks WHERE pipeline = 'transactions'")
+        assert f"{found:%FT%TZ}" == NEW
+
     def test_newest_wins_only_of_those_that_a_day_speaks_of(self, db: Database, dump: Dump, sync: Sync) -> None:
         spend(dump, "day1", budgets=[budget("b1"), budget("b2")], cards=[card("c1"), card("c2")])
         spend(dump, "day2", budgets=[budget("b1")], cards=[card("c1")])
