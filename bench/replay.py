@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import psycopg
 import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -34,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests import test_model, test_model_spend  # noqa: E402 - they are no package that is installed
-from tests.conftest import Database, _drop, _named  # noqa: E402
+from tests.conftest import Database, _drop, make_migrated  # noqa: E402 - as above
 
 TESTS = ["tests/test_model.py", "tests/test_model_spend.py", "tests/test_machine.py"]
 
@@ -150,13 +149,8 @@ def record(file: Path, url: str) -> None:
 def migrated(url: str) -> Iterator[str]:
     """The URL of a new database."""
     name = f"replay_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    made = _named(url, name)
     try:
-        with database.connect(made) as connection:
-            database.migrate(connection, made)
-        yield made
+        yield make_migrated(url, name)
     finally:
         _drop(url, name)
 

@@ -154,12 +154,19 @@ def torture(request: pytest.FixtureRequest) -> Torture:
 def template(server: str) -> Iterator[str]:
     """The name of a migrated database."""
     name = f"template_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    with database.connect(_named(server, name)) as connection:
-        database.migrate(connection, _named(server, name))
+    make_migrated(server, name)
     yield name
     _drop(server, name)
+
+
+def make_migrated(server: str, name: str) -> str:
+    """Make a migrated database; returns its URL."""
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    url = _named(server, name)
+    with database.connect(url) as connection:
+        database.migrate(connection, url)
+    return url
 
 
 def _drop(server: str, name: str) -> None:

@@ -19,7 +19,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rollcall.postgres import database
 from tests.conftest import (
     SAMPLE,
     Database,
@@ -28,6 +27,7 @@ from tests.conftest import (
     _named,
     another_server,
     heed_ctrl_c,
+    make_migrated,
     new_database,
     server_to_restart,
     sync_into,
@@ -179,7 +179,7 @@ def test_the_connection_ended_at_any_step(chunk: int, scene: Scene, torture: Tor
 def test_the_server_crashed_at_any_step(template: str, torture: Torture) -> None:
     """On a server of its own: when one of its processes is killed, PostgreSQL restarts, and empties unlogged tables."""
     with another_server() as server:
-        migrated(server, template)
+        make_migrated(server, template)
         for scene in setting_on(server, template):
             steps = random.Random(4).sample(range(1, scene.steps + 1), 40 if torture.is_full else 2)
             for number in steps:
@@ -198,7 +198,7 @@ def test_a_disk_that_is_full_under_postgresql(template: str, torture: Torture) -
         pytest.skip("only root may mount a file system")
     try:
         with server_to_restart(parent=mount) as (server, restart):
-            migrated(server, template)
+            make_migrated(server, template)
             for scene in setting_on(server, template):
                 ballast = Path(mount) / "ballast"
                 for megabytes in [0.2, 3] + ([0.05, 0.5, 1, 2, 4, 5, 6, 8, 12, 16] if torture.is_full else []):
@@ -212,14 +212,6 @@ def test_a_disk_that_is_full_under_postgresql(template: str, torture: Torture) -
                         torture.count(f"disk of PostgreSQL full: as {judge(scene, url)}")
     finally:
         subprocess.run(["umount", "-l", mount], check=True)
-
-
-def migrated(server: str, name: str) -> None:
-    """Make a migrated database."""
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    with database.connect(_named(server, name)) as connection:
-        database.migrate(connection, _named(server, name))
 
 
 def wait_for(url: str) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from rollcall.errors import UsageError
+from rollcall.logs import KeptLog
 
 _PREFIX: Final = "ROLLCALL_"
 
@@ -41,8 +42,8 @@ def read_settings() -> Settings:
         UsageError: one cannot be used, there is none of that name, or a line of `.env` cannot be read: to go on
             without it could mean another database.
     """
-    said = _Said()
-    logging.getLogger("dotenv.main").addHandler(said)
+    unread = KeptLog(logging.WARNING)
+    logging.getLogger("dotenv.main").addHandler(unread)
     known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
     wrong = [f"there is no {name}" for name in sorted(os.environ) if name.startswith(_PREFIX) and name not in known]
     try:
@@ -51,20 +52,9 @@ def read_settings() -> Settings:
         wrong += [f"{_PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
     except (SettingsError, UnicodeDecodeError) as error:
         wrong.append(str(error).splitlines()[0])
-    if wrong or said.lines:
+    if wrong or unread.said:
         raise UsageError(
-            f"A setting cannot be used: {'; '.join(wrong + said.lines)}.",
+            f"A setting cannot be used: {'; '.join(wrong + unread.said)}.",
             "Correct the environment variable, or the file .env.",
         )
     return settings
-
-
-class _Said(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())

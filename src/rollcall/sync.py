@@ -123,7 +123,6 @@ def sync(
         RollcallError: it failed; nothing was published, and the ledger says so.
     """
     pipelines = _chosen(request.only)
-    _check_date(request.date)
     with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as (connection, url):
         run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
         with _failures_recorded(connection, url, run, plan=plan):
@@ -135,7 +134,6 @@ def sync(
 def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True) -> tuple[StagedSource, ...]:
     """Fill the staging tables with a day, and publish nothing."""
     pipelines = _chosen(request.only)
-    _check_date(request.date)
     with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as (connection, url):
         run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
         return _stage(connection, url, engine, pipelines, day, run, tell, reread=True).once()
@@ -191,6 +189,7 @@ def _check_date(given: date) -> None:
 @contextmanager
 def _engine(request: Request, settings: Settings, tell: Tell) -> Iterator[tuple[Engine, str]]:
     """The engine, and the folder of the day."""
+    _check_date(request.date)
     with open_engine(request.engine, settings) as engine:
         tell(f"looking for {request.day}")
         yield engine, engine.find_day(request.dump, request.day)
@@ -417,7 +416,7 @@ def _publish(
 ) -> Outcome:
     tell("publishing")
     publications = [p.publication for p in PIPELINES]
-    newer = staging.newer(connection, [p.name for p in pipelines], run.sync_date)
+    newer = ledger.published_after(connection, [p.name for p in pipelines], run.sync_date)
     published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
     notes = dict.fromkeys([*_of_backfill(run, newer), *_notes(pipelines, staged)])  # pipelines may share a folder
     outcome = Outcome(run, plan, staged.once(), published, tuple(notes))

@@ -15,6 +15,7 @@ from fasteners import InterProcessLock
 from psycopg import sql
 
 from rollcall.errors import DatabaseError
+from rollcall.logs import KeptLog
 
 DATABASE: Final = "rollcall"
 
@@ -90,18 +91,8 @@ def psql(home: Path) -> str | None:
     return shutil.which("psql", path=str(_server(home.absolute() / "postgres").bin_path))
 
 
-class _Log(logging.Handler):
-    """Keeps what the package of the server logs of failures: its exceptions do not say why."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
-
-
-_log = _Log()
+# The exceptions of the server's package do not say why.
+_log = KeptLog(logging.ERROR)
 
 
 def _server(data: Path) -> Any:

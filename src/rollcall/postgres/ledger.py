@@ -86,3 +86,14 @@ def record(
                 "INSERT INTO sync_run_drift VALUES (%s, %s, %s, %s, %s)",
                 [run.run_id, one.pipeline, one.drift, one.rows, list(one.examples)],
             )
+
+
+def published_after(connection: Connection, pipelines: Iterable[str], than: date) -> dict[date, list[str]]:
+    """The pipelines that have published a later date, by that date: a sync of this one is a backfill."""
+    with explained():
+        rows = connection.execute(
+            """SELECT sync_date, array_agg(pipeline ORDER BY pipeline) FROM sync_watermarks
+            WHERE pipeline = ANY (%s) AND sync_date > %s GROUP BY sync_date ORDER BY sync_date""",
+            [list(pipelines), than],
+        ).fetchall()
+    return dict(rows)

@@ -220,17 +220,6 @@ def is_untouched(connection: Connection, pipeline: str, loaded: Iterable[StagedT
     return True
 
 
-def newer(connection: Connection, pipelines: Iterable[str], than: date) -> dict[date, list[str]]:
-    """The pipelines that have published a later date, by that date: a sync of this one is a backfill."""
-    with explained():
-        rows = connection.execute(
-            """SELECT sync_date, array_agg(pipeline ORDER BY pipeline) FROM sync_watermarks
-            WHERE pipeline = ANY (%s) AND sync_date > %s GROUP BY sync_date ORDER BY sync_date""",
-            [list(pipelines), than],
-        ).fetchall()
-    return dict(rows)
-
-
 def count(connection: Connection, table: str) -> int:
     """Count the rows of a staging table."""
     with explained():
