@@ -587,6 +587,17 @@ class TestSpend:
         told = status.status(Settings(database_url=SecretStr(db.url)))
         assert told["facts"]["cards of inactive agents that can still be used"] == 3
 
+    def test_spend_with_such_a_card_was_last_on(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1, deactivated=True)])
+        spend(dump, "day1", cards=[card("c1", userId="u"), card("c2", userId="u")])
+        kinds = [("CLEAR", 2), ("AUTHORIZATION", 5), (None, 4), ("CLEAR", 3), ("DECLINE", 6)]
+        some = [self.one(f"t{n}", kind, 1, n, cardId="c1", userId="u", userName="Agent 1") for kind, n in kinds]
+        self.count(db, dump, sync, *some)
+        rows = db.rows("SELECT card_id, last_used_at FROM cards_of_inactive_agents")
+        assert {row["card_id"]: row["last_used_at"] and row["last_used_at"].month for row in rows} == {
+            "c1": 5, "c2": None,
+        }  # fmt: skip
+
 
 class TestDriftOfSpend:
     """Drift of spend."""
