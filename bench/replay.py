@@ -89,12 +89,13 @@ class Inside(Database):
 
 
 def seen(db: Database, outcome: sync.Outcome | None) -> Any:
-    """What the model tests compare."""
+    """What the model tests compare; the counts stand for the versions of rows that they look at after a second run."""
     bad = {name: test_model.errors(db, name, f"{name}_id") for name in ("budget", "card", "transaction")}
     counts = outcome and [
         (t.table, t.inserted, t.updated, t.unchanged, t.deactivated, t.removed) for t in outcome.published.tables
     ]
-    return test_model.tables(db), test_model_spend.tables(db), bad, counts, outcome and outcome.published.refusals
+    found = test_model.tables(db), test_model_spend.tables(db), test_model.watermarks(db), bad
+    return *found, counts, outcome and outcome.published.refusals
 
 
 def publish(connection: Any, step: Any) -> sync.Outcome | None:

@@ -209,6 +209,21 @@ class Database:
     def status(self) -> dict[int, str]:
         return {row["agent_id"]: row["status"] for row in self.rows("SELECT agent_id, status FROM agents")}
 
+    def roles(self) -> dict[tuple[int, int], str]:
+        rows = self.rows("SELECT agent_id, role_id, status FROM agent_role_mapping")
+        return {(row["agent_id"], row["role_id"]): row["status"] for row in rows}
+
+    def role_history(self) -> list[tuple[Any, ...]]:
+        rows = self.rows("SELECT agent_id, role_id, action, extract(day FROM sync_date)::INT FROM agent_role_history")
+        return [tuple(row.values()) for row in rows]
+
+    def inactive_groups(self) -> set[int]:
+        return {row["group_id"] for row in self.rows("SELECT group_id FROM groups WHERE inactive")}
+
+    def history(self) -> dict[tuple[int, int], bool]:
+        rows = self.rows("SELECT agent_id, sync_date, is_active FROM agent_status_history")
+        return {(row["agent_id"], row["sync_date"].day): row["is_active"] for row in rows}
+
     def versions(self) -> dict[str, list[Any]]:
         """Each row's place and version in every table that a re-run must leave alone."""
         return {
@@ -285,6 +300,16 @@ def agent(agent_id: Any, **changed: Any) -> dict[str, Any]:
     """A valid master-list record; keyword arguments replace members, a dict for `contact` is merged."""
     contact = {"email": f"a{agent_id}@example.com", "name": f"Agent {agent_id}"} | (changed.pop("contact", None) or {})
     return {"id": agent_id, "contact": contact, "updated_at": "2026-01-01T00:00:00Z"} | changed
+
+
+def role(role_id: int, **more: Any) -> dict[str, Any]:
+    """A valid role."""
+    return {"id": role_id, "name": f"Role {role_id}", **more}
+
+
+def group(group_id: Any, *agent_ids: Any, parent: Any = None) -> dict[str, Any]:
+    """A valid group with these members."""
+    return {"id": group_id, "name": f"Group {group_id}", "agent_ids": list(agent_ids), "parent_group_id": parent}
 
 
 def budget(budget_id: str, **changed: Any) -> dict[str, Any]:
@@ -393,3 +418,8 @@ def spark() -> Iterator["SparkSession"]:
     yield session
     session.stop()
     shutil.rmtree(warehouse)
+
+
+def changes(outcome: sync_module.Outcome, pipeline: str = "agents") -> dict[str, int]:
+    """How many rows changed, and how."""
+    return {change.change: change.count for change in outcome.published.changes if change.pipeline == pipeline}

@@ -194,6 +194,8 @@ class Spend:
     holders: dict[str, tuple[datetime, bytes]] = field(default_factory=dict)
     errors: dict[tuple[str, str], list[tuple[Any, ...]]] = field(default_factory=dict)
     counts: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    newest: dict[str, date] = field(default_factory=dict)
+    newest_version: datetime | None = None
 
     def sync(self, folder: Path, day: str, on: date, only: set[str] | None = None) -> None:
         """Do what a sync of the day must do, or of some of its pipelines."""
@@ -202,6 +204,7 @@ class Spend:
         for name in ("budgets", "cards", "transactions"):
             if (folder / name).is_dir() and (only is None or name in only):
                 getattr(self, f"_sync_{name}")(folder, day, on, source)
+                self.newest[name] = max(on, self.newest.get(name, on))
 
     def _sync_budgets(self, folder: Path, day: str, on: date, source: str) -> None:
         required = {"budget_id", "name", "limit_amount"}
@@ -243,6 +246,8 @@ class Spend:
                 self.holders[user] = max(self.holders.get(user, (OLDEST, b"")), said)
             if self._lacks(record, "card", self.cards) or self._lacks(record, "budget", self.budgets):
                 unknown.append(record)
+            ages = {self.newest_version, record.values["updated_time"]} - {None}
+            self.newest_version = max(ages, default=None)
         self.counts["transactions"] = count(spent, newest="updated_time")
         links = [(r.file, r.index, "REFERENCE_ERROR", r.key) for r in unknown]
         self.errors["transaction", day] = spent.faults() + links

@@ -107,6 +107,7 @@ class Syncs(RuleBasedStateMachine):
             rows = test_model.errors(self.db, name, f"{name}_id")
             found["errors"] |= {(name, day): quarantined for day, quarantined in rows.items()}
         assert found == expected
+        assert test_model.watermarks(self.db) == self.state.newest | self.spend.newest
         assert test_model_spend.tables(self.db) == test_model_spend.expected(self.spend, self.state.agents)
         counts = {t.table: (t.records_read, t.duplicates, t.rejected) for t in outcome.published.tables}
         for table, said in (self.state.counts | self.spend.counts).items():

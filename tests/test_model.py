@@ -131,20 +131,31 @@ def some(*values: int) -> st.SearchStrategy[list[int]]:
 
 
 def tidy(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[list[tuple[str, bytes]]]:
-    """A folder without a fault: what hangs together only shows where most of it is there."""
-    first = fields["id"].map(lambda number: {"email": "e", "name": f"n{number}", "id": number})
-    record = st.tuples(first, st.fixed_dictionaries({k: v for k, v in fields.items() if k != "id"}))
-    records = st.lists(record.map(lambda two: two[0] | two[1]), min_size=2, max_size=4, unique_by=lambda r: r["id"])
-    return records.map(lambda content: [(".json", json.dumps(content).encode())])
+    """A folder with hardly a fault: what hangs together only shows where most of it is there."""
+    some = st.lists(st.fixed_dictionaries(fields), min_size=2, max_size=4, unique_by=lambda record: record["id"])
+    whole = some.map(lambda content: (".json", json.dumps(content).encode()))
+    return st.tuples(whole, seldom((".json", b"["))).map(lambda files: [file for file in files if file])
+
+
+def seldom(value: Any) -> st.SearchStrategy[Any]:
+    return st.sampled_from([*[None] * 7, value])
 
 
 people, offices, teams = st.integers(1, 4), st.integers(20, 22), st.integers(10, 12)
+names, either = st.sampled_from(["Agent 1", "Agent 2", "n"]), st.sampled_from(["a", "b"])
+fault = {"created_at": seldom("?")}
+person = {"id": people, "email": st.just("e"), "name": names} | fault
+opening = st.fixed_dictionaries({"channel": st.sampled_from(["chat", "ticket"]), "available": st.booleans()})
+openings = st.lists(opening, max_size=2, unique_by=lambda one: one["channel"])
+hung = {"role_ids": some(20, 21), "group_ids": some(10, 11), "availability": openings, "signature": either}
 TIDY = {
-    "agent_details": tidy(id=people, role_ids=some(20, 21), group_ids=some(10, 11), deactivated=st.booleans()),
-    "agents": tidy(id=people),
-    "roles": tidy(id=offices),
-    "admin_roles": tidy(id=offices, agent_ids=some(1, 2, 3)),
-    "admin_groups": tidy(id=teams, agent_ids=some(1, 2, 3), parent_group_id=st.none() | teams),
+    "agent_details": tidy(**person, deactivated=st.sampled_from([False, False, True]), **hung),
+    "agents": tidy(**person),
+    "roles": tidy(id=offices, name=either, **fault),
+    "admin_roles": tidy(id=offices, name=either, agent_ids=some(1, 2, 3), **fault),
+    "admin_groups": tidy(
+        id=teams, name=either, agent_ids=some(1, 2, 3), parent_group_id=st.none() | st.integers(10, 13), **fault
+    ),
 }
 folders = {
     folder: st.one_of(
@@ -171,7 +182,7 @@ def empty(db: Database) -> None:
     for table in [*db.final_tables(), *names]:
         if table not in {"schema_migrations", "sync_watermarks"}:
             db.connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(table)))
-    db.connection.execute("UPDATE sync_watermarks SET sync_date = NULL")
+    db.connection.execute("UPDATE sync_watermarks SET sync_date = NULL, updated_time = NULL")
 
 
 def tables(db: Database) -> dict[str, Any]:
@@ -208,6 +219,12 @@ def tables(db: Database) -> dict[str, Any]:
             (name, day): rows for name, ids in QUARANTINE.items() for day, rows in errors(db, name, ids).items()
         },
     }
+
+
+def watermarks(db: Database) -> dict[str, date]:
+    """The newest date of each pipeline that has one."""
+    rows = db.rows("SELECT pipeline, sync_date FROM sync_watermarks WHERE sync_date IS NOT NULL")
+    return {row["pipeline"]: row["sync_date"] for row in rows}
 
 
 QUARANTINE = {"agent": "agent_id", "role": "role_id", "agent_role": "agent_id, role_id", "group": "group_id"}
@@ -265,6 +282,7 @@ def test_any_days_in_any_order_leave_what_the_model_says(
             run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), limits, lambda step: None)
             model.sync(state, dump, f"day{number}", on)
             assert tables(db) == expected(state)
+            assert watermarks(db) == state.newest
             before = db.versions()
             run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), limits, lambda step: None)
             assert db.versions() == before

@@ -19,7 +19,7 @@ from rollcall.sync import sync as run_sync
 from tests import model
 from tests.conftest import Database, agent
 from tests.model_spend import Spend
-from tests.test_model import booleans, empty, errors, moments, mostly, texts, write
+from tests.test_model import booleans, empty, errors, moments, mostly, texts, tidy, watermarks, write
 
 RAW = "@@"  # stands around the text of a number that Python would not write so
 
@@ -136,7 +136,26 @@ def agents(names: list[str]) -> list[tuple[str, bytes]]:
 
 
 people = st.none() | st.lists(called, min_size=3, max_size=3).map(agents)
-folders = {folder: st.none() | st.lists(files(folder), min_size=1, max_size=2) for folder in RECORDS}
+aged = st.sampled_from([None, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"])
+period = st.fixed_dictionaries({"limit": st.integers(0, 2)})
+cents = st.fixed_dictionaries(
+    {"originalCurrencyAmount": st.integers(100, 102), "originalCurrencyCode": st.sampled_from(["USD"] * 7 + ["ABC"])}
+)
+owners, plastic = st.sampled_from(["b1", "b2", "b3"]), st.sampled_from(["c1", "c2", "c3"])
+held = {"userId": users, "budgetId": owners, "updatedTime": aged}
+TIDY = {
+    "budgets": tidy(id=owners, name=st.sampled_from("AB"), currentPeriod=period),
+    "cards": tidy(
+        id=plastic, status=st.sampled_from("AB"), type=st.just("P"), createdTime=st.just("2024-09-23T17:53:44Z"), **held
+    ),
+    "transactions": tidy(
+        id=st.sampled_from(["t1", "t2", "t3", "t4"]), uuid=st.just("u"), occurredTime=st.just("2026-01-01T00:00:00Z"),
+        cardId=plastic, userName=st.sampled_from(["Agent 1", "Agent 2", "agent 2"]), currencyData=cents, **held,
+    ),
+}  # fmt: skip
+folders = {
+    folder: st.one_of(st.none(), TIDY[folder], st.lists(files(folder), min_size=1, max_size=2)) for folder in RECORDS
+}
 days = st.fixed_dictionaries({"agent_details": people, **folders})
 LABELS = ("day0", "day1", "tran")
 
@@ -150,18 +169,23 @@ BOOKKEEPING = {"sync_day", "ingested_at", "created_at", "updated_at"}
 
 
 def tables(db: Database, *without: str) -> dict[str, Any]:
-    return {
+    names = db.rows("SELECT user_id, user_name FROM card_holders")
+    found = {
         table: {
             row[f"{table[:-1]}_id"]: {k: v for k, v in row.items() if k not in {*BOOKKEEPING, *without}}
             for row in db.rows(f"SELECT * FROM {table}")
         }
         for table in RECORDS
     }
+    newest = db.one("SELECT updated_time FROM sync_watermarks WHERE pipeline = 'transactions'")
+    return found | {"card_holders": {row["user_id"]: row["user_name"] for row in names}, "newest version": newest}
 
 
 def expected(spend: Spend, agents: dict[int, model.Row]) -> dict[str, Any]:
     cards, transactions = spend.linked(agents)
-    return {"budgets": spend.budgets, "cards": cards, "transactions": transactions}
+    names = {user: name.decode() for user, (_, name) in spend.holders.items()}
+    found = {"budgets": spend.budgets, "cards": cards, "transactions": transactions, "card_holders": names}
+    return found | {"newest version": spend.newest_version}
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
@@ -186,6 +210,7 @@ def test_any_days_in_any_order_leave_what_the_model_says(
             model.sync(state, dump, label, on)
             spend.sync(dump / f"sync-{label}", label, on)
             assert tables(db) == expected(spend, state.agents)
+            assert watermarks(db) == state.newest | spend.newest
             for name in ("budget", "card", "transaction"):
                 said = {
                     day: sorted(rows, key=repr) for (what, day), rows in spend.errors.items() if what == name and rows
