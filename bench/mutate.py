@@ -150,7 +150,7 @@ class Suite:
                 return ""
             suites = SPEND if any(name in mutation.file.name for name in OF_SPEND) else HELP_DESK
         else:
-            suites = ENGINE + MODEL
+            suites = ENGINE if self.is_quick else ENGINE + MODEL
         options = ["-p", "mutate", "-x", "-rfE", "--tb=no", "-o", f"cache_dir={home / 'cache'}"]
         done = run("-m", "pytest", *options, "--database-url", self.server, *suites)
         if not done.returncode:
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=Path, default=ROOT / "bench/out/steps", help="what is replayed; made if missing"
     )
-    parser.add_argument("--quick", action="store_true", help="of SQL, no more than what is replayed")
+    parser.add_argument("--quick", action="store_true", help="of SQL no more than what is replayed, of Python no models")
     parser.add_argument("--survivors", type=Path, help="only those that survived, by the output of a former run")
     given = parser.parse_args()
     every = [mutation for file in FILES for mutation in mutations(file)]

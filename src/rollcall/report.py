@@ -241,7 +241,7 @@ def tell_agent(story: Row) -> None:
     """One agent's whole story: who it is, its roles and groups with their dates, its status day by day."""
     agent, details = story["agent"], (story["details"] or [{}])[0]
     _out.print(f"[bold]{escape(agent['name'])}[/] <{escape(agent['email'])}>, {agent['agent_id']}: {agent['status']}")
-    for label, value in [*agent.items(), *details.items()]:
+    for label, value in (agent | details | agent).items():  # the times that both have stand once, as the agent's own
         if value is not None and label not in _TOLD:
             _out.print(f"  {label}: {escape(_short(str(value)))}")
     for one in story["availability"]:
