@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=Path, default=ROOT / "bench/out/steps", help="what is replayed; made if missing"
     )
-    parser.add_argument("--quick", action="store_true", help="of SQL no more than what is replayed, of Python no models")
+    parser.add_argument("--quick", action="store_true", help="replay, and no tests; of Python, no models")
     parser.add_argument("--survivors", type=Path, help="only those that survived, by the output of a former run")
     given = parser.parse_args()
     every = [mutation for file in FILES for mutation in mutations(file)]
