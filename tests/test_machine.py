@@ -25,9 +25,11 @@ from tests.conftest import Database, Torture
 
 LABELS = ("day0", "day1", "tran")
 MOST_ROWS = 1  # of rows that may go in any case, so that a few agents are enough for a refusal
-FOLDERS = {**test_model.folders, **test_model_spend.folders}
+DIRTY = {**test_model.DIRTY, **test_model_spend.DIRTY}
+TIDY = {**test_model.TIDY, **test_model_spend.TIDY}
 KNOWN = {p.name: {s.folder for s in p.sources} for p in PIPELINES}
 
+days = st.one_of(test_model.mixed_days(DIRTY, TIDY), test_model.tidy_days(TIDY))
 labels = st.sampled_from(LABELS)
 dates = st.integers(1, 4).map(lambda day: date(2026, 1, day))
 subsets = st.none() | st.sets(st.sampled_from(sorted(KNOWN)), min_size=1)
@@ -43,12 +45,12 @@ class Syncs(RuleBasedStateMachine):
         self.state, self.spend = model.State(), model_spend.Spend()
         self.last: tuple[str, date, set[str] | None] | None = None
 
-    @initialize(content=st.fixed_dictionaries(FOLDERS))
+    @initialize(content=days)
     def begin(self, content: Any) -> None:
         test_model.empty(self.db)
         test_model.write(self.dump, "day0", content)
 
-    @rule(label=labels, content=st.fixed_dictionaries(FOLDERS))
+    @rule(label=labels, content=days)
     def fetch(self, label: str, content: Any) -> None:
         """A day is downloaded, perhaps again."""
         shutil.rmtree(self.dump / f"sync-{label}", ignore_errors=True)

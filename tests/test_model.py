@@ -19,6 +19,10 @@ from rollcall.sync import sync as run_sync
 from tests import model
 from tests.conftest import Database, agent
 
+Files = list[tuple[str, bytes]]  # the ending of a file's name, and what it holds
+Folders = dict[str, st.SearchStrategy[Files]]
+Day = dict[str, Files | None]
+
 SEED = agent(1)
 
 ids = st.sampled_from([1, 2, 3, 4, 5, 6])
@@ -130,7 +134,7 @@ def some(*values: int) -> st.SearchStrategy[list[int]]:
     return st.sets(st.sampled_from(values)).map(sorted)
 
 
-def tidy(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[list[tuple[str, bytes]]]:
+def tidy(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Files]:
     """A folder with hardly a fault: what hangs together only shows where most of it is there."""
     some = st.lists(st.fixed_dictionaries(fields), min_size=2, max_size=4, unique_by=lambda record: record["id"])
     whole = some.map(lambda content: (".json", json.dumps(content).encode()))
@@ -157,17 +161,26 @@ TIDY = {
         id=teams, name=either, agent_ids=some(1, 2, 3), parent_group_id=st.none() | st.integers(10, 13), **fault
     ),
 }
-folders = {
-    folder: st.one_of(
-        st.none(), TIDY[folder], st.lists(files(folder), min_size=1, max_size=3 if folder == "agent_details" else 2)
-    )
-    for folder in RECORDS
+DIRTY = {
+    folder: st.lists(files(folder), min_size=1, max_size=3 if folder == "agent_details" else 2) for folder in RECORDS
 }
-days = st.fixed_dictionaries(folders)
-runs = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4)), min_size=1, max_size=4)
+runs = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4)), min_size=2, max_size=4)
 
 
-def write(dump: Path, day: str, content: dict[str, list[tuple[str, bytes]] | None]) -> None:
+def mixed_days(dirty: Folders, tidy: Folders) -> st.SearchStrategy[Day]:
+    return st.fixed_dictionaries({name: st.one_of(st.none(), tidy[name], dirty[name]) for name in dirty})
+
+
+def tidy_days(tidy: Folders) -> st.SearchStrategy[Day]:
+    return st.fixed_dictionaries({name: st.one_of(found, found, found, st.none()) for name, found in tidy.items()})
+
+
+def three_days(dirty: Folders, tidy: Folders) -> st.SearchStrategy[tuple[Day, ...]]:
+    """Three of one kind: what comes and goes from day to day only shows where both days are tidy."""
+    return st.one_of(st.tuples(*[mixed_days(dirty, tidy)] * 3), st.tuples(*[tidy_days(tidy)] * 3))
+
+
+def write(dump: Path, day: str, content: Day) -> None:
     (dump / f"sync-{day}").mkdir(parents=True)
     for folder, some in content.items():
         if some is not None:
@@ -255,7 +268,7 @@ def expected(state: model.State) -> dict[str, Any]:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(content=st.tuples(days, days, days), order=runs)
+@given(content=three_days(DIRTY, TIDY), order=runs)
 @example(
     content=(
         {"agent_details": [(".json", json.dumps([SEED, agent(2), agent(3)]).encode())], "agents": None},

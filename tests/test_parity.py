@@ -100,7 +100,7 @@ def test_bad_input(pair: Pair, dump: Dump) -> None:
     assert len(tables["agent_pipeline_errors"]) > 200
 
 
-days = st.fixed_dictionaries({**model.folders, **spend.folders})
+days = model.mixed_days({**model.DIRTY, **spend.DIRTY}, {**model.TIDY, **spend.TIDY})
 
 
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
