@@ -3,13 +3,13 @@
 import copy
 import shutil
 import tempfile
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from pydantic import SecretStr
@@ -29,7 +29,8 @@ DIRTY = {**test_model.DIRTY, **test_model_spend.DIRTY}
 TIDY = {**test_model.TIDY, **test_model_spend.TIDY}
 KNOWN = {p.name: {s.folder for s in p.sources} for p in PIPELINES}
 
-days = st.one_of(test_model.mixed_days(DIRTY, TIDY), test_model.tidy_days(TIDY))
+tidy_days = test_model.tidy_days(TIDY)
+days = st.one_of(test_model.mixed_days(DIRTY, TIDY), tidy_days)
 labels = st.sampled_from(LABELS)
 dates = st.integers(1, 4).map(lambda day: date(2026, 1, day))
 subsets = st.none() | st.sets(st.sampled_from(sorted(KNOWN)), min_size=1)
@@ -133,3 +134,25 @@ def test_any_sequence_leaves_what_the_model_says(
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    content=st.lists(tidy_days, min_size=8, max_size=8),
+    steps=st.lists(st.sampled_from([1, 1, 1, 0, -2]), min_size=8, max_size=8),
+)
+def test_tidy_days_one_after_another_leave_what_the_model_says(
+    db: Database, torture: Torture, content: list[test_model.Day], steps: list[int]
+) -> None:
+    """What comes and goes from one day to the next only shows where both are tidy, which at random they seldom are."""
+    syncs = Syncs(db, torture)
+    test_model.empty(db)
+    on = date(2026, 1, 20)
+    try:
+        for number, (day, step) in enumerate(zip(content, steps, strict=True)):
+            on += timedelta(step)
+            label = LABELS[number % len(LABELS)]
+            syncs.fetch(label, day)
+            syncs.sync(label, on, None, force=True)
+    finally:
+        syncs.teardown()
