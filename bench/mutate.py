@@ -41,9 +41,9 @@ FILES = [
     ROOT / "src/rollcall/flatten.py",
     ROOT / "src/rollcall/postgres/guard.py",
 ]
-HELP_DESK = [*(f"tests/test_rules_{part}.py" for part in ("agents", "roles_groups", "runs")), "tests/test_publish.py"]
+RULES = [f"tests/test_rules_{part}.py" for part in ("agents", "roles_groups", "runs")]
+BY_HAND = ["tests/test_publish.py", "tests/test_neighbours.py"]
 SPEND = ["tests/test_rules_spend.py"]
-ENGINE = [*HELP_DESK, *SPEND, "tests/test_bad_input.py"]
 MODEL = ["tests/test_model.py", "tests/test_model_spend.py"]
 OF_SPEND = ("budgets", "cards", "transactions", "spend")
 LINE: list[tuple[str, str]] = [
@@ -148,9 +148,9 @@ class Suite:
                 return f"step {said}"
             if self.is_quick:
                 return ""
-            suites = SPEND if any(name in mutation.file.name for name in OF_SPEND) else HELP_DESK
+            suites = [*(SPEND if any(name in mutation.file.name for name in OF_SPEND) else RULES), *BY_HAND]
         else:
-            suites = ENGINE if self.is_quick else ENGINE + MODEL
+            suites = [*RULES, *SPEND, "tests/test_bad_input.py", *([] if self.is_quick else MODEL)]
         options = ["-p", "mutate", "-x", "-rfE", "--tb=no", "-o", f"cache_dir={home / 'cache'}"]
         done = run("-m", "pytest", *options, "--database-url", self.server, *suites)
         if not done.returncode:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import psycopg
@@ -51,7 +52,7 @@ def test_a_reader_in_a_long_transaction_neither_waits_nor_is_waited_for(db: Data
         before = reader.execute(select).fetchall()
         reader.execute("SELECT count(*) FROM transactions, cards, groups, agent_status_history")
         for day in ("day2", "day3", "tran"):
-            sync_into(db.url, str(SAMPLE), day, DAYS[day], allow_mass_change=True)
+            sync_into(f"{db.url}&options=-c%20lock_timeout%3D5s", str(SAMPLE), day, DAYS[day], allow_mass_change=True)
         assert reader.execute(select).fetchall() == before
     assert db.one("SELECT count(*) FROM agents") == 28
 
@@ -79,6 +80,19 @@ def test_a_table_that_is_changed_meanwhile_is_seen_as_it_is_or_not_at_all(db: Da
     sync("day1", "2026-01-05")
     assert [row["name"] for row in db.rows("SELECT name FROM agents ORDER BY 1")] == ["Agent 1", "Agent 2"]
     assert db.status() == {1: "active", 2: "active"}
+
+
+def test_rows_that_somebody_writes_while_a_first_load_waits_for_its_lock_are_kept(db: Database) -> None:
+    with psycopg.connect(db.url) as other, psycopg.connect(db.url) as loading, ThreadPoolExecutor(1) as thread:
+        loading.execute("SELECT 1")
+        other.execute("INSERT INTO roles (role_id, name) VALUES (1, 'theirs')")
+        waiting = thread.submit(loading.execute, "SELECT rollcall_detach_keys('roles')")
+        while not db.one("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'roles'::REGCLASS"):
+            assert not waiting.done(), waiting.result()
+        other.commit()
+        waiting.result()
+        loading.execute("SELECT rollcall_attach_keys()")
+    assert db.rows("SELECT role_id, name FROM roles") == [{"role_id": 1, "name": "theirs"}]
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

@@ -93,6 +93,34 @@ def test_by_hand_settings_come_before_what_was_staged(url: str, db: Database, du
     assert str(db.one("SELECT sync_date FROM agent_status_history")) == "2026-02-01"
 
 
+def test_by_hand_what_waited_is_linked_by_the_file_that_brings_it(url: str, db: Database, dump: Dump) -> None:
+    by_name = {pipeline.name: pipeline.publication for pipeline in PIPELINES}
+    dump.write("day1", "cards", [card("c1")])
+    dump.write("day1", "transactions", [transaction("t1", cardId="c2")])
+    dump.write("day2", "budgets", [budget("b1")])
+    dump.write("day3", "cards", [card("c2", budgetId=None)])
+    linked = "SELECT card.budget_id, spent.card_id, spent.budget_id AS b FROM cards AS card, transactions AS spent"
+    for number, (names, expected) in enumerate(
+        [(("cards", "transactions"), (None, None, None)), (("budgets",), ("b1", None, "b1"))], start=1
+    ):
+        stage(url, dump.path, f"day{number}", f"2026-01-0{number}")
+        for name in names:
+            psql(url, by_hand(by_name[name]))
+        assert [tuple(row.values()) for row in db.rows(linked)] == [expected]
+    stage(url, dump.path, "day3", "2026-01-03")
+    psql(url, by_hand(by_name["cards"]))
+    assert db.one("SELECT card_id FROM transactions") == "c2"
+
+
+def test_by_hand_what_was_not_staged_moves_no_watermark(url: str, db: Database, dump: Dump) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    stage(url, dump.path, "day1", "2026-01-05")
+    for pipeline in PIPELINES:
+        psql(url, by_hand(pipeline.publication))
+    moved = db.rows("SELECT pipeline FROM sync_watermarks WHERE sync_date IS NOT NULL ORDER BY 1")
+    assert [row["pipeline"] for row in moved] == ["agent_roles", "agents"]
+
+
 def test_by_hand_without_a_transaction_no_key_comes_off(url: str, db: Database, dump: Dump) -> None:
     dump.write("day1", "agent_details", [agent(1)])
     stage(url, dump.path, "day1", "2026-01-05")

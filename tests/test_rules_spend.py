@@ -515,6 +515,13 @@ class TestSpend:
         assert self.count(db, dump, sync, auth, self.one("clear", "CLEAR", 10100, month=2, **link)) == {"2026-01": 101}
         assert db.one("SELECT pending_usd FROM spend_by_month") == 0
 
+    def test_spend_is_settled_by_what_leads_to_an_authorisation_alone(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        some = [self.one("auth", "AUTHORIZATION", 10000), self.one("fee", "CLEAR", 500)]
+        links = {"originalAuthTransactionId": "fee", "originalAuthTransactionUuid": "u-auth"}
+        assert self.count(db, dump, sync, *some, self.one("clear", "CLEAR", 10100, 2, **links)) == {"2026-01": 106}
+
     def test_spend_is_not_settled_by_an_empty_reference(self, db: Database, dump: Dump, sync: Sync) -> None:
         links: Any = {"clearingReference": "", "originalAuthTransactionId": "", "originalAuthTransactionUuid": ""}
         some = [self.one("one", "AUTHORIZATION", 500, **links), self.one("other", "CLEAR", 100, **links)]
