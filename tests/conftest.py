@@ -385,10 +385,18 @@ def sync(url: str, dump: Dump) -> Sync:
 
 
 def sync_into(
-    url: str, dump: str, day: str, on: str, engine: str = "duckdb", *, plan: bool = False, **limits: Any
+    url: str,
+    dump: str,
+    day: str,
+    on: str,
+    engine: str = "duckdb",
+    *,
+    only: tuple[str, ...] = (),
+    plan: bool = False,
+    **limits: Any,
 ) -> sync_module.Outcome:
     """Sync a day of a dump in this process."""
-    request = sync_module.Request(dump, day, date.fromisoformat(on), engine=engine)
+    request = sync_module.Request(dump, day, date.fromisoformat(on), only, engine)
     settings = Settings(database_url=SecretStr(url), threads=2)
     return sync_module.sync(request, settings, Limits(**limits), lambda step: None, plan=plan)
 

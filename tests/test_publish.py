@@ -93,6 +93,15 @@ def test_by_hand_settings_come_before_what_was_staged(url: str, db: Database, du
     assert str(db.one("SELECT sync_date FROM agent_status_history")) == "2026-02-01"
 
 
+def test_by_hand_twice_in_one_session_is_as_once(url: str, db: Database) -> None:
+    stage(url, SAMPLE, "day1", "2026-01-05")
+    every = "".join(by_hand(pipeline.publication) for pipeline in PIPELINES)
+    psql(url, every)
+    before = db.versions()
+    psql(url, every + every)
+    assert db.versions() == before
+
+
 def test_by_hand_what_waited_is_linked_by_the_file_that_brings_it(url: str, db: Database, dump: Dump) -> None:
     by_name = {pipeline.name: pipeline.publication for pipeline in PIPELINES}
     dump.write("day1", "cards", [card("c1")])

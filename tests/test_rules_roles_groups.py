@@ -328,6 +328,17 @@ class TestLinks:
         ]
         assert db.one("SELECT parent_group_id FROM groups WHERE group_id = 2") is None
 
+    def test_links_that_both_sides_state_are_told_once(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1, role_ids=[10])], "b.json")
+        dump.write("day1", "admin_roles", [role(10, agent_ids=[1])], "a.json")
+        sync("day1", "2026-01-05", only=("agent_roles",))
+        assert db.rows("SELECT source_file, raw_record FROM agent_role_pipeline_errors") == [
+            {"source_file": "agent_details/b.json", "raw_record": 10}
+        ]
+        sync("day1", "2026-01-05")
+        stated = db.rows("SELECT said_by_agent, said_by_role FROM agent_role_mapping")
+        assert stated == [{"said_by_agent": True, "said_by_role": True}]
+
     def test_links_to_a_parent_that_was_rejected_and_never_known(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "admin_groups", [group(1, parent=2), group(2) | {"name": None}])
         sync("day1", "2026-01-05")

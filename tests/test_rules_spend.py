@@ -515,11 +515,18 @@ class TestSpend:
         assert self.count(db, dump, sync, auth, self.one("clear", "CLEAR", 10100, month=2, **link)) == {"2026-01": 101}
         assert db.one("SELECT pending_usd FROM spend_by_month") == 0
 
+    @pytest.mark.parametrize(
+        "links",
+        [
+            {"originalAuthTransactionId": "fee", "originalAuthTransactionUuid": "u-auth"},
+            {"originalAuthTransactionUuid": "u-fee", "clearingReference": "r1"},
+        ],
+    )
     def test_spend_is_settled_by_what_leads_to_an_authorisation_alone(
-        self, db: Database, dump: Dump, sync: Sync
+        self, links: dict[str, str], db: Database, dump: Dump, sync: Sync
     ) -> None:
-        some = [self.one("auth", "AUTHORIZATION", 10000), self.one("fee", "CLEAR", 500)]
-        links = {"originalAuthTransactionId": "fee", "originalAuthTransactionUuid": "u-auth"}
+        auth = self.one("auth", "AUTHORIZATION", 10000, clearingReference="r1")
+        some = [auth, self.one("fee", "CLEAR", 500)]
         assert self.count(db, dump, sync, *some, self.one("clear", "CLEAR", 10100, 2, **links)) == {"2026-01": 106}
 
     def test_spend_is_not_settled_by_an_empty_reference(self, db: Database, dump: Dump, sync: Sync) -> None:
@@ -575,7 +582,13 @@ class TestSpend:
     def test_spend_is_told_with_card_budget_holder_and_agent(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
         spend(dump, "day1", budgets=[budget("b1")], cards=[card("c1", lastFour="0072", userId="u")])
-        self.count(db, dump, sync, transaction("t", userId="u", userName="AGENT 1"), transaction("x", cardId=None))
+        self.count(
+            db,
+            dump,
+            sync,
+            transaction("t", userId="u", userName="AGENT 1"),
+            transaction("x", cardId=None, budgetId=None),
+        )
         told = db.rows("SELECT * FROM card_transactions WHERE transaction_id = 't'")[0]
         names = ("card_name", "last_four", "budget_name", "holder_name", "agent_name", "agent_status", "amount_usd")
         assert [told[name] for name in names] == [

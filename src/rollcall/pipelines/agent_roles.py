@@ -21,7 +21,7 @@ _STG_AGENT_ROLES = """WITH said AS (
     SELECT agent_id, role_id, source_file, record_index,
         max(by_agent) OVER (PARTITION BY agent_id, role_id) AS by_agent,
         max(by_role) OVER (PARTITION BY agent_id, role_id) AS by_role,
-        row_number() OVER (PARTITION BY agent_id, role_id ORDER BY source_file DESC, record_index DESC) AS nth
+        row_number() OVER (PARTITION BY agent_id, role_id ORDER BY source_file DESC) AS nth
     FROM said
 ), details AS (
     SELECT found, complete FROM folders WHERE name = 'agent_details'
