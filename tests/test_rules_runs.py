@@ -301,15 +301,16 @@ class TestBoundedDamage:
     def test_bounded_damage_covers_role_assignments(
         self, kept: int, passes: bool, db: Database, dump: Dump, sync: Sync
     ) -> None:
-        dump.write("day1", "agent_details", [agent(1, role_ids=list(range(50)))])
-        dump.write("day1", "roles", [role(n) for n in range(50)])
-        dump.write("day2", "agent_details", [agent(1, role_ids=list(range(kept)))])
+        for number, held in enumerate((60, 50, kept), start=1):  # those that went before do not count
+            dump.write(f"day{number}", "agent_details", [agent(1, role_ids=list(range(held)))])
+        dump.write("day1", "roles", [role(n) for n in range(60)])
         sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
         if passes:
-            sync("day2", "2026-01-06")
+            sync("day3", "2026-01-07")
         else:
             with pytest.raises(Refused, match="11 of 50 role assignments would go"):
-                sync("day2", "2026-01-06")
+                sync("day3", "2026-01-07")
         assert list(db.roles().values()).count("assigned") == (kept if passes else 50)
 
     @pytest.mark.parametrize(("kept", "passes"), [(40, True), (39, False)])
