@@ -44,7 +44,7 @@ FILES = [
 RULES = [f"tests/test_rules_{part}.py" for part in ("agents", "roles_groups", "runs")]
 BY_HAND = ["tests/test_publish.py", "tests/test_neighbours.py"]
 SPEND = ["tests/test_rules_spend.py"]
-MODEL = ["tests/test_model.py", "tests/test_model_spend.py"]
+LONG = ["tests/test_model.py", "tests/test_model_spend.py", "tests/test_cli.py"]
 OF_SPEND = ("budgets", "cards", "transactions", "spend")
 LINE: list[tuple[str, str]] = [
     (r"\bLEFT JOIN\b", "JOIN"),
@@ -150,7 +150,7 @@ class Suite:
                 return ""
             suites = [*(SPEND if any(name in mutation.file.name for name in OF_SPEND) else RULES), *BY_HAND]
         else:
-            suites = [*RULES, *SPEND, "tests/test_bad_input.py", *([] if self.is_quick else MODEL)]
+            suites = [*RULES, *SPEND, "tests/test_bad_input.py", *([] if self.is_quick else LONG)]
         options = ["-p", "mutate", "-x", "-rfE", "--tb=no", "-o", f"cache_dir={home / 'cache'}"]
         done = run("-m", "pytest", *options, "--database-url", self.server, *suites)
         if not done.returncode:
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=Path, default=ROOT / "bench/out/steps", help="what is replayed; made if missing"
     )
-    parser.add_argument("--quick", action="store_true", help="replay, and no tests; of Python, no models")
+    parser.add_argument("--quick", action="store_true", help="replay, and no tests; of Python, what is fast")
     parser.add_argument("--survivors", type=Path, help="only those that survived, by the output of a former run")
     given = parser.parse_args()
     every = [mutation for file in FILES for mutation in mutations(file)]

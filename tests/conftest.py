@@ -343,7 +343,8 @@ class Shell:
     def __init__(self, url: str, tmp_path: Path) -> None:
         self.url, self.tmp_path = url, tmp_path
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ROLLCALL_DATABASE_URL": url}
-        self.environment |= {name: value for name, value in os.environ.items() if name.startswith("COV")}
+        passed_on = ("COV", "PYTHONPATH")
+        self.environment |= {name: value for name, value in os.environ.items() if name.startswith(passed_on)}
 
     def run(self, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # type: ignore[call-overload, no-any-return]  # options as they come
