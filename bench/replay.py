@@ -160,6 +160,8 @@ def replay(file: Path, url: str, first: list[int]) -> int | None:
     """The first step of which the result differs."""
     steps: list[Step] = pickle.loads(file.read_bytes())
     with migrated(url) as made, database.connect(made) as connection:
+        # Rows that are restored have numbers; those that are made after them must have others.
+        connection.execute("SELECT setval(seqrelid::REGCLASS, 1000000) FROM pg_sequence")
         for number in [*first, *(n for n in range(len(steps)) if n not in first)]:
             with connection.transaction(force_rollback=True):
                 restore(connection, steps[number].before)
