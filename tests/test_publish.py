@@ -16,7 +16,7 @@ from rollcall.postgres import database
 from rollcall.postgres.guard import Limits
 from rollcall.postgres.publish import FILES, by_hand
 from rollcall.settings import Settings
-from tests.conftest import Database, Dump, Sync, agent, another_server, budget, card, other_servers, transaction
+from tests.conftest import Database, Dump, Sync, agent, another_server, budget, card, group, other_servers, transaction
 
 SAMPLE = Path(__file__).parent.parent / "sample_data"
 
@@ -119,6 +119,20 @@ def test_by_hand_what_waited_is_linked_by_the_file_that_brings_it(url: str, db: 
     stage(url, dump.path, "day3", "2026-01-03")
     psql(url, by_hand(by_name["cards"]))
     assert db.one("SELECT card_id FROM transactions") == "c2"
+
+
+def test_by_hand_who_leaves_leaves_groups_and_cards_too(url: str, db: Database, dump: Dump) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    dump.write("day1", "admin_groups", [group(7, 1)])
+    dump.write("day1", "transactions", [transaction("t", userId="u", userName="Agent 1")])
+    dump.write("day2", "agent_details", [agent(1, deactivated=True, contact={"name": "Renamed"})])
+    found = []
+    for day, on in (("day1", "2026-01-05"), ("day2", "2026-01-06")):
+        stage(url, dump.path, day, on)
+        for pipeline in PIPELINES[:1] if day == "day2" else PIPELINES:
+            psql(url, by_hand(pipeline.publication))
+        found.append((db.inactive_groups(), db.one("SELECT agent_id FROM card_holders")))
+    assert found == [(set(), 1), ({7}, None)]
 
 
 def test_by_hand_what_was_not_staged_moves_no_watermark(url: str, db: Database, dump: Dump) -> None:
