@@ -16,7 +16,19 @@ from rollcall.postgres import database
 from rollcall.postgres.guard import Limits
 from rollcall.postgres.publish import FILES, by_hand
 from rollcall.settings import Settings
-from tests.conftest import Database, Dump, Sync, agent, another_server, budget, card, group, other_servers, transaction
+from tests.conftest import (
+    Database,
+    Dump,
+    Sync,
+    agent,
+    another_server,
+    budget,
+    card,
+    group,
+    other_servers,
+    role,
+    transaction,
+)
 
 SAMPLE = Path(__file__).parent.parent / "sample_data"
 
@@ -29,8 +41,8 @@ def psql(url: str, script: str, *options: str) -> str:
     return done.stdout
 
 
-def stage(url: str, dump: Path, day: str, on: str) -> None:
-    request = syncing.Request(str(dump), day, date.fromisoformat(on))
+def stage(url: str, dump: Path, day: str, on: str, *only: str) -> None:
+    request = syncing.Request(str(dump), day, date.fromisoformat(on), only)
     syncing.stage(request, Settings(database_url=SecretStr(url)), lambda step: None)
 
 
@@ -133,6 +145,21 @@ def test_by_hand_who_leaves_leaves_groups_and_cards_too(url: str, db: Database, 
             psql(url, by_hand(pipeline.publication))
         found.append((db.inactive_groups(), db.one("SELECT agent_id FROM card_holders")))
     assert found == [(set(), 1), ({7}, None)]
+
+
+def test_by_hand_a_backfill_writes_its_own_date_whatever_else_is_staged(
+    url: str, db: Database, dump: Dump, sync: Sync
+) -> None:
+    for day in ("day1", "day2"):
+        dump.write(day, "agent_details", [agent(1)])
+    dump.write("day2", "roles", [role(5)])
+    dump.write("day3", "agent_details", [agent(1, deactivated=True)])
+    sync("day1", "2026-01-05")
+    sync("day2", "2026-01-06")
+    stage(url, dump.path, "day3", "2026-01-05")
+    stage(url, dump.path, "day2", "2026-01-06", "roles")
+    psql(url, by_hand(PIPELINES[0].publication))
+    assert db.history() == {(1, 5): False, (1, 6): True}
 
 
 def test_by_hand_what_was_not_staged_moves_no_watermark(url: str, db: Database, dump: Dump) -> None:
