@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests import test_model, test_model_spend  # noqa: E402 - they are no package that is installed
-from tests.conftest import Database, _drop, make_migrated  # noqa: E402 - as above
+from tests.conftest import Database, drop_database, make_migrated  # noqa: E402 - as above
 
 TESTS = ["tests/test_model.py", "tests/test_model_spend.py", "tests/test_machine.py"]
 
@@ -153,7 +153,7 @@ def migrated(url: str) -> Iterator[str]:
     try:
         yield make_migrated(url, name)
     finally:
-        _drop(url, name)
+        drop_database(url, name)
 
 
 def replay(file: Path, url: str, first: list[int]) -> int | None:

@@ -124,7 +124,7 @@ def server_to_restart(
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _named(url: str, name: str) -> str:
+def url_of(url: str, name: str) -> str:
     base, _, query = url.partition("?")
     return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
@@ -156,20 +156,20 @@ def template(server: str) -> Iterator[str]:
     name = f"template_{uuid.uuid4().hex[:12]}"
     make_migrated(server, name)
     yield name
-    _drop(server, name)
+    drop_database(server, name)
 
 
 def make_migrated(server: str, name: str) -> str:
     """Make a migrated database; returns its URL."""
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    url = _named(server, name)
+    url = url_of(server, name)
     with database.connect(url) as connection:
         database.migrate(connection, url)
     return url
 
 
-def _drop(server: str, name: str) -> None:
+def drop_database(server: str, name: str) -> None:
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -180,8 +180,8 @@ def new_database(server: str, template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
-    yield _named(server, name)
-    _drop(server, name)
+    yield url_of(server, name)
+    drop_database(server, name)
 
 
 @pytest.fixture
@@ -402,6 +402,11 @@ def sync_into(
     return sync_module.sync(request, settings, Limits(**limits), lambda step: None, plan=plan)
 
 
+def changes(outcome: sync_module.Outcome, pipeline: str = "agents") -> dict[str, int]:
+    """How many rows changed, and how."""
+    return {change.change: change.count for change in outcome.published.changes if change.pipeline == pipeline}
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator["SparkSession"]:
     """The active Spark session, as in a notebook; tests that use it run in one process."""
@@ -427,8 +432,3 @@ def spark() -> Iterator["SparkSession"]:
     yield session
     session.stop()
     shutil.rmtree(warehouse)
-
-
-def changes(outcome: sync_module.Outcome, pipeline: str = "agents") -> dict[str, int]:
-    """How many rows changed, and how."""
-    return {change.change: change.count for change in outcome.published.changes if change.pipeline == pipeline}

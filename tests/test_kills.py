@@ -23,14 +23,14 @@ from tests.conftest import (
     SAMPLE,
     Database,
     Torture,
-    _drop,
-    _named,
     another_server,
+    drop_database,
     heed_ctrl_c,
     make_migrated,
     new_database,
     server_to_restart,
     sync_into,
+    url_of,
 )
 
 BEGAN = datetime.now(UTC)
@@ -87,7 +87,7 @@ def setting_on(server: str, template: str) -> Iterator[Scene]:
     name = f"scene_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
-    url = _named(server, name)
+    url = url_of(server, name)
     sync_into(url, str(SAMPLE), "day1", "2026-01-05", allow_mass_change=True)
     before = contents(url)
     with new_database(server, name) as copy:
@@ -96,7 +96,7 @@ def setting_on(server: str, template: str) -> Iterator[Scene]:
         steps = process.communicate()[1].splitlines()
         assert process.returncode == 0, "\n".join(steps[:3])
         yield Scene(server, name, before, contents(copy), len(steps), time.monotonic() - begin)
-    _drop(server, name)
+    drop_database(server, name)
 
 
 @pytest.fixture(scope="module")

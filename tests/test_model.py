@@ -136,8 +136,8 @@ def some(*values: int) -> st.SearchStrategy[list[int]]:
 
 def tidy(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Files]:
     """A folder with hardly a fault: what hangs together only shows where most of it is there."""
-    some = st.lists(st.fixed_dictionaries(fields), min_size=2, max_size=4, unique_by=lambda record: record["id"])
-    whole = some.map(lambda content: (".json", json.dumps(content).encode()))
+    content = st.lists(st.fixed_dictionaries(fields), min_size=2, max_size=4, unique_by=lambda record: record["id"])
+    whole = content.map(lambda records: (".json", json.dumps(records).encode()))
     return st.tuples(whole, seldom((".json", b"["))).map(lambda files: [file for file in files if file])
 
 
