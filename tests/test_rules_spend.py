@@ -233,14 +233,21 @@ class TestMoney:
         assert db.one("SELECT count(*) FROM cards") == 1
 
     def test_money_has_a_key_that_can_be_reckoned_again(self, db: Database, dump: Dump, sync: Sync) -> None:
-        one = transaction("t", occurredTime="2026-01-05T18:22:58.5+01:00", **money(originalCurrencyAmount="0100"))
-        spend(dump, "day1", transactions=[one])
+        amounts = {
+            "1.00": money(originalCurrencyAmount="0100"),
+            "0.00": money(originalCurrencyAmount="-0"),
+            "-0.05": money(originalCurrencyAmount="-5"),
+            "1234": money(originalCurrencyAmount="1234", originalCurrencyCode="JPY", exponent=0),
+        }
+        moment = "2026-01-05T18:22:58.5+01:00"
+        some = [transaction(name, occurredTime=moment, **one) for name, one in amounts.items()]
+        spend(dump, "day1", transactions=some)
         sync("day1", "2026-01-05")
         again = """SELECT encode(sha256(convert_to(concat_ws('|', transaction_id, transaction_uuid,
             to_char(occurred_time AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), original_amount, original_currency),
-            'UTF8')), 'hex') = idempotency_key FROM transactions"""
-        assert db.one(again)
-        assert db.one("SELECT original_amount::TEXT FROM transactions") == "1.00"
+            'UTF8')), 'hex') = idempotency_key AS found FROM transactions"""
+        assert [row["found"] for row in db.rows(again)] == [True] * len(amounts)
+        assert {name: amount for name, (amount, *_) in spent(db).items()} == {name: name for name in amounts}
 
     def test_money_rates_are_those_of_the_bank(self) -> None:
         found = usd_rates(
@@ -455,6 +462,16 @@ class TestCardHolders:
         for day, who in (("day1", 1), ("day2", 1), ("day3", 2)):
             sync(day, "2026-01-05")
             assert self.holders(db) == {"u": who}
+
+    def test_card_holders_go_by_the_name_that_was_used_last_in_a_day(self, db: Database, dump: Dump, sync: Sync) -> None:
+        names = ("Old", "Other", "Old")
+        some = [
+            transaction(str(nth), userId="u", userName=name, updatedTime=f"2026-01-05T0{nth}:00:00Z")
+            for nth, name in enumerate(names)
+        ]
+        spend(dump, "day1", transactions=some)
+        sync("day1", "2026-01-05")
+        assert db.one("SELECT user_name FROM card_holders") == "Old"
 
     def test_card_holders_of_two_names_at_once_have_one_of_them(self, db: Database, dump: Dump, sync: Sync) -> None:
         for day, names in (("day1", ["B", "C", "A"]), ("day2", ["A"]), ("day3", ["D", "B"])):

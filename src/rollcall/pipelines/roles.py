@@ -30,12 +30,12 @@ _COLUMNS = ", ".join(f.name for f in _ROLE)
 _STG_ROLES = f"""SELECT {_COLUMNS}
 FROM (
     SELECT *, row_number() OVER (
-        PARTITION BY role_id ORDER BY updated_at DESC NULLS LAST, source_file DESC, record_index DESC
+        PARTITION BY role_id ORDER BY updated_at DESC NULLS LAST, source_file DESC
     ) AS nth
     FROM (
-        SELECT {_COLUMNS}, source_file, record_index FROM roles_valid
+        SELECT {_COLUMNS}, source_file FROM roles_valid
         UNION ALL
-        SELECT {_COLUMNS}, source_file, record_index FROM admin_roles_valid
+        SELECT {_COLUMNS}, source_file FROM admin_roles_valid
     )
 )
 WHERE nth = 1"""
