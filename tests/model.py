@@ -76,8 +76,13 @@ def as_text(value: Any) -> Any:
 def as_avatar(value: Any) -> Any:
     if isinstance(value, dict):
         kept = value.get("avatar_url")
-        return dump(value) if kept is None else dump(kept) if isinstance(kept, dict | list) else text_of(kept)
+        return dump(value) if kept is None else dump(kept) if isinstance(kept, dict | list) else as_text(kept)
     return as_text(value)
+
+
+def as_key(value: Any) -> Any:
+    text = as_text(value)
+    return BAD if isinstance(text, str) and len(text) > 500 else text
 
 
 def as_bigint(value: Any) -> Any:
@@ -453,7 +458,8 @@ def _is_revoked(
     agent_id: int, role_id: int, by_agent: bool, by_role: bool, master: Folder, roster: Folder, admin: Folder
 ) -> bool:
     """Whether everybody who gave a role says no, and nobody may still say yes."""
-    is_gone = agent_id not in master.named() | roster.named() and master.complete and roster.complete
+    is_listed = agent_id in master.named() | roster.named()
+    is_gone = not is_listed and (master.found or roster.found) and master.complete and roster.complete
     agent_says_no = agent_id in master.valid() or is_gone
     agent_is_silent = not master.found
     if not agent_says_no and not agent_is_silent:
@@ -518,7 +524,7 @@ def _children(state: State, agent_id: int, record: Checked, *, write: bool) -> l
         if not isinstance(element, Object):
             bad.append(fault)
             continue
-        channel = as_text(element.get("channel"))
+        channel = as_key(element.get("channel"))
         row = {
             "is_available": as_boolean(element.get("available")),
             "available_since": as_timestamp(element.get("available_since")),

@@ -20,6 +20,7 @@ from tests.model import (
     Object,
     Row,
     as_boolean,
+    as_key,
     as_text,
     as_timestamp,
     count,
@@ -62,7 +63,7 @@ as_currency = partial(as_matching, "|".join(c.code for c in Currency), str)
 Fields = dict[str, tuple[str, Callable[[Any], Any]]]
 
 BUDGET: Fields = {
-    "budget_id": ("id", as_text),
+    "budget_id": ("id", as_key),
     "budget_uuid": ("uuid", as_text),
     "name": ("name", as_text),
     "description": ("description", as_text),
@@ -78,12 +79,12 @@ BUDGET: Fields = {
     "spent_total": ("currentPeriod.spent.total", as_number),
 }
 CARD: Fields = {
-    "card_id": ("id", as_text),
+    "card_id": ("id", as_key),
     "card_uuid": ("uuid", as_text),
     "name": ("name", as_text),
-    "user_id": ("userId", as_text),
+    "user_id": ("userId", as_key),
     "user_uuid": ("userUuid", as_text),
-    "source_budget_id": ("budgetId", as_text),
+    "source_budget_id": ("budgetId", as_key),
     "budget_uuid": ("budgetUuid", as_text),
     "last_four": ("lastFour", as_text),
     "valid_thru": ("validThru", as_text),
@@ -98,19 +99,19 @@ CARD: Fields = {
     "updated_time": ("updatedTime", as_timestamp),
 }
 TRANSACTION: Fields = {
-    "transaction_id": ("id", as_text),
+    "transaction_id": ("id", as_key),
     "transaction_uuid": ("uuid", as_text),
     "transaction_type": ("transactionType", as_text),
     "occurred_time": ("occurredTime", as_timestamp),
     "updated_time": ("updatedTime", as_timestamp),
-    "user_id": ("userId", as_text),
+    "user_id": ("userId", as_key),
     "user_uuid": ("userUuid", as_text),
     "user_name": ("userName", as_text),
     "merchant_name": ("merchantName", as_text),
     "raw_merchant_name": ("rawMerchantName", as_text),
-    "source_card_id": ("cardId", as_text),
+    "source_card_id": ("cardId", as_key),
     "card_uuid": ("cardUuid", as_text),
-    "source_budget_id": ("budgetId", as_text),
+    "source_budget_id": ("budgetId", as_key),
     "budget_uuid": ("budgetUuid", as_text),
     "units": ("currencyData.originalCurrencyAmount", as_minor_units),
     "exponent": ("currencyData.exponent", as_digit),
@@ -146,6 +147,8 @@ def check(fields: Fields, required: set[str], file: str, index: int, value: Any)
 def check_transaction(file: str, index: int, value: Any) -> Checked:
     required = {"transaction_id", "transaction_uuid", "occurred_time", "units", "original_currency"}
     record = check(TRANSACTION, required, file, index, value)
+    if record.kind is None and "|" in record.key:
+        return Checked(file, index, "VALIDATION_ERROR", record.key)
     if record.kind is None:
         values = record.values
         exponent = values.pop("exponent")

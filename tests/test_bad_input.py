@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from tests.conftest import Database, Dump, Sync, agent
 GOOD = agent(1)
 DEEP = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
 
+MANY = b",\n".join(json.dumps(agent(n, signature="x" * 1000)).encode() for n in range(2, 302))
+
 WHOLE_FILES = {
+    "cut short after a comma": (b"[%b,\n" % MANY, "the file ends there", "a.json"),
+    "cut short before a comma": (b"[%b" % MANY, "the file ends there", "a.json"),
+    "cut short after a comma, then packed": (gzip.compress(b"[%b,\n" % MANY), "the file ends there", "a.json.gz"),
+    "comma before the end": (b"[%b, ]\n" % MANY, "is not JSON", "a.json"),
+    "cut short, and a name of several parts": (b"[%b,\n" % MANY, "the file ends there", "b\\a.json"),
+    "inf": (b"[%b]" % MANY.replace(b'"id": 9,', b'"id": 9, "x": -inf,'), "is not JSON", "a.json"),
+    "form feed": (b'[{"id": 2}\x0c]', "is not JSON", "a.json"),
     "cut short": (b'[{"id": 2, "contact"', "is not JSON", "a.json"),
     "trailing comma": (b'[{"id": 2},]', "is not JSON", "a.json"),
     "trailing comma inside": (b'[{"id": 2, }]', "is not JSON", "a.json"),
@@ -55,6 +65,9 @@ RECORDS: dict[str, tuple[Any, str, int | None]] = {
     "group_ids is text": (agent(2, group_ids="7"), 'group_ids: found "7", expected an array', 2),
     "availability is an object": (agent(2, availability={"a": 1}), "availability: found", 2),
     "NUL in a name": (agent(2, contact={"name": "a\0b"}), "contact.name: holds a character that PostgreSQL cannot", 2),
+    "NUL after a brace": (agent(2, signature="{\0"), "signature: holds a character that PostgreSQL cannot", 2),
+    "NUL after a bracket": (agent(2, signature="[\0"), "signature: holds a character that PostgreSQL cannot", 2),
+    "NUL in an avatar": (agent(2, contact={"avatar": {"avatar_url": "\0"}}), "contact.avatar: found", 2),
     "lone surrogate": (agent(2, contact={"name": "a\ud800b"}), "contact.name: holds a character that", 2),
     "no object": (5, "the record: found 5, expected an object", None),
     "null": (None, "the record: found null, expected an object", None),
@@ -129,6 +142,30 @@ def test_a_key_twice_is_rejected_and_kept_as_it_came(db: Database, dump: Dump, s
         "the record: has a key more than once: available; contact: has a key more than once: email"
     )
     assert error["raw_record"].count("available") == 2
+
+
+def test_a_key_twice_that_holds_what_cannot_be_stored(db: Database, dump: Dump, sync: Sync) -> None:
+    bad = b'[{"id": 2, "a\\u0000": 1, "a\\u0000": 2, "contact": {"email": "e", "name": "n"}}]'
+    dump.write("day1", "agent_details", bad)
+    sync("day1", "2026-01-05")
+    (error,) = db.rows("SELECT error_message FROM agent_pipeline_errors")
+    assert error["error_message"] == r"the record: has a key more than once: a\u0000"
+
+
+def test_a_key_of_a_table_has_at_most_500_characters(db: Database, dump: Dump, sync: Sync) -> None:
+    channels = [{"channel": incompressible(length), "available": True} for length in (500, 501)]
+    dump.write("day1", "agent_details", [agent(1, availability=channels)])
+    sync("day1", "2026-01-05")
+    assert db.rows("SELECT length(channel) FROM agent_availability") == [{"length": 500}]
+    (error,) = db.rows("SELECT error_message FROM agent_pipeline_errors")
+    assert error["error_message"].startswith('availability[1].channel: found "')
+    assert error["error_message"].endswith('", expected text of at most 500 characters')
+
+
+def incompressible(length: int) -> str:
+    """Text of four bytes a character that no index can hold a few thousand of."""
+    dice = random.Random(length)
+    return "".join(chr(dice.randrange(0x20000, 0x2A000)) for _ in range(length))
 
 
 def test_an_id_twice_is_no_id_that_can_be_read(db: Database, dump: Dump, sync: Sync) -> None:

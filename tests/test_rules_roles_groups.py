@@ -144,6 +144,16 @@ class TestRoles:
         sync("day2", "2026-01-06")
         assert db.roles() == {(1, 10): "assigned", (1, 11): "removed"}
 
+    @pytest.mark.parametrize("roles", [[], [role(10, agent_ids=[])]])
+    def test_roles_that_agents_said_stay_on_a_day_that_says_nothing_of_agents(
+        self, roles: Any, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        self.day(dump, "day1", [agent(1, role_ids=[10])], [role(11, agent_ids=[1])])
+        dump.write("day2", "admin_roles", roles)
+        sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert db.roles()[1, 10] == "assigned"
+
     def test_roles_that_both_sides_said_go_when_both_say_no(self, db: Database, dump: Dump, sync: Sync) -> None:
         self.day(dump, "day1", [agent(1, role_ids=[10])], [role(10, agent_ids=[1])])
         self.day(dump, "day2", [agent(1, role_ids=[])])

@@ -19,6 +19,7 @@ from rollcall.settings import Settings
 from rollcall.sync import Request
 from rollcall.sync import sync as run
 from tests.conftest import Database, Dump, Sync, agent, budget, card, sync_into, transaction
+from tests.test_bad_input import incompressible
 from tests.test_model import empty
 
 NEW, OLD = "2026-01-05T00:00:00Z", "2026-01-04T00:00:00Z"
@@ -203,6 +204,21 @@ class TestMoney:
         assert spent(db).keys() == {"good"}
         assert message in errors(db)["t"]
         assert "European" not in errors(db)["t"]
+
+    @pytest.mark.parametrize("name", ["id", "userId", "cardId", "budgetId"])
+    def test_keys_are_of_a_length_that_an_index_takes(self, name: str, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [transaction(f"{length}", uuid=f"{length}") | {name: incompressible(length)} for length in (500, 501)]
+        spend(dump, "day1", transactions=some)
+        sync("day1", "2026-01-05")
+        assert db.rows("SELECT transaction_uuid FROM transactions") == [{"transaction_uuid": "500"}]
+        told = [said for said in errors(db).values() if said.startswith(f'{name}: found "')]
+        assert len([said for said in told if said.endswith('", expected text of at most 500 characters')]) == 1
+
+    def test_keys_that_would_look_like_another_are_rejected(self, db: Database, dump: Dump, sync: Sync) -> None:
+        spend(dump, "day1", transactions=[transaction("a|b", uuid="c"), transaction("a", uuid="b|c")])
+        sync("day1", "2026-01-05")
+        assert spent(db).keys() == {"a"}
+        assert errors(db)["a|b"].startswith("id: holds a |")
 
     def test_money_of_no_currency_is_not_blamed_on_the_bank(self, db: Database, dump: Dump, sync: Sync) -> None:
         none = money(originalCurrencyCode=None, exchangeRate=None)

@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rollcall.engines import spool
+from rollcall.engines import duckdb, spool
 from rollcall.engines.duckdb import DuckDB
 from rollcall.source import Record, Unreadable, bad_file, list_folder, read_exactly
 
@@ -45,6 +45,9 @@ TOKENS += [
     "]}",
     '{"results": []}',
     "NaN",
+    "-inf",
+    '"Infinity": "nan, inf]"',
+    "\x0c",
     "\ufeff",
     "\x00",
     '"',
@@ -76,7 +79,7 @@ def _order(row: tuple[Any, ...]) -> Any:
 def write(folder: Path, files: list[tuple[str, bytes]]) -> None:
     (folder / "cards").mkdir()
     for number, (ending, data) in enumerate(files):
-        (folder / "cards" / f"{number:03}{ending}").write_bytes(data)
+        (folder / "cards" / f"{number:03}'\\?{ending}").write_bytes(data)
 
 
 endings = st.sampled_from([".json", ".json", ".json", ".jsonl", ".json.gz", ".ndjson.zst"])
@@ -84,22 +87,29 @@ contents = st.lists(st.sampled_from(TOKENS), max_size=12).map("".join)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(some=st.lists(st.tuples(endings, contents), min_size=1, max_size=5), is_long=st.booleans())
-@example(some=[(".json", "[[1]"), (".json", "[2]]")], is_long=False)
-@example(some=[(".json", "[1], [2]"), (".json", "[3]")], is_long=False)
-@example(some=[(".json", '{"results": [1], "cards": [2]}'), (".json", "[3]")], is_long=True)
-@example(some=[(".json", '{"x": {"results": [1]}}'), (".json", '{"x": "\\"results\\": ["}')], is_long=False)
-@example(some=[(".json", '{"r\\u0065sults": [{"id": 1}]}'), (".json", '{"results": null}')], is_long=False)
-@example(some=[(".json", '{"r\\u0065sults": [2], "results": [1]}')], is_long=False)
-@example(some=[(".jsonl", '{"id": 1}, {"id": 2}\n[1\n2]'), (".jsonl", "1\n\n 2 ")], is_long=False)
-@example(some=[(".json.gz", '{"results": [{"id": 1.50}, 2], "next": []}')], is_long=True)
-def test_whatever_lies_beside_what_each_file_says_what_it_said(some: list[tuple[str, str]], is_long: bool) -> None:
+@given(some=st.lists(st.tuples(endings, contents), min_size=1, max_size=5), how=st.sampled_from(["spooled", "too long for memory", "direct"]))
+@example(some=[(".json", "[[1]"), (".json", "[2]]")], how="spooled")
+@example(some=[(".json", "[1], [2]"), (".json", "[3]")], how="spooled")
+@example(some=[(".json", '{"results": [1], "cards": [2]}'), (".json", "[3]")], how="too long for memory")
+@example(some=[(".json", '{"x": {"results": [1]}}'), (".json", '{"x": "\\"results\\": ["}')], how="spooled")
+@example(some=[(".json", '{"r\\u0065sults": [{"id": 1}]}'), (".json", '{"results": null}')], how="spooled")
+@example(some=[(".json", '{"r\\u0065sults": [2], "results": [1]}')], how="spooled")
+@example(some=[(".jsonl", '{"id": 1}, {"id": 2}\n[1\n2]'), (".jsonl", "1\n\n 2 ")], how="spooled")
+@example(some=[(".json", '[{"id": 1},\n'), (".json", '[{"id": 1}, ]'), (".json", '[{"id": 1}'), (".json", "[]")], how="direct")
+@example(some=[(".jsonl", '{"id": 1}\n{"id": -inf}\n'), (".json", '[{"id": [nan]}]')], how="direct")
+@example(some=[(".jsonl", '{"id": 1}\n\x0c\n{"id": 2}\x0c\n'), (".json", '[{"id": 1}\x0c]')], how="spooled")
+@example(some=[(".json.gz", '{"results": [{"id": 1.50}, 2], "next": []}')], how="too long for memory")
+def test_whatever_lies_beside_what_each_file_says_what_it_said(some: list[tuple[str, str]], how: str) -> None:
     folder = Path(tempfile.mkdtemp())
     files = [
         (ending, PACK[Path(ending).suffix if ending.count(".") > 1 else ""](text.encode())) for ending, text in some
     ]
     with pytest.MonkeyPatch.context() as patch:
-        if is_long:  # as if the files did not fit in memory
+        if how == "direct":
+            patch.setattr(duckdb, "_DIRECT_FROM", 1)
+            # DuckDB takes a form feed between records for white space; only in a spool is it looked for.
+            files = [(ending, data.replace(b"\x0c", b"")) for ending, data in files]
+        if how == "too long for memory":
             patch.setattr(spool, "MAX_RECORD", 8)
             patch.setattr(spool, "_MARGIN", 24)
         try:

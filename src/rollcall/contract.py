@@ -15,7 +15,7 @@ from typing import Final
 class Type:
     """A column type: its SQL name, what a message calls it, and the text that it takes.
 
-    `form` is an anchored regular expression; None takes any text. With `member`, an object stands for a text too: the
+    `form` is an anchored regular expression; None takes any text, of `most` characters where that is given. With `member`, an object stands for a text too: the
     member of that name is kept, else the object's JSON. `is_exact`: a number's text is taken as it stands in the JSON,
     because parsers make a float of it, which holds 15 digits.
     """
@@ -23,6 +23,7 @@ class Type:
     sql: str
     called: str
     form: str | None = None
+    most: int | None = None
     member: str | None = None
     is_exact: bool = False
 
@@ -37,6 +38,8 @@ _HOUR_MINUTE = "([01][0-9]|2[0-3]):?[0-5][0-9]"
 _EXPONENT = "([eE][+-]?[0-9]{1,2})?"
 
 TEXT: Final = Type("VARCHAR", "text")
+# What is a key, or is looked up: an index takes 2704 bytes, and a character has at most four.
+KEY: Final = Type("VARCHAR", "text of at most 500 characters", most=500)
 TEXT_OR_AVATAR: Final = Type("VARCHAR", "text or an object", member="avatar_url")
 BIGINT: Final = Type("BIGINT", "an integer of at most 64 bits", form="^-?[0-9]{1,19}$")
 INTEGER: Final = Type("INTEGER", "an integer of at most 32 bits", form="^-?[0-9]{1,10}$")

@@ -171,7 +171,7 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
 SELECT {place},
     {_lines([*(_kept(contract, f) for f in fields), *lists, *wanting], indent=4)},
     error_type,
-    CASE WHEN error_type IS NOT NULL THEN {message} END AS error_message,
+    CASE WHEN error_type IS NOT NULL THEN replace({message}, chr(0), '\\u0000') END AS error_message,
     CASE WHEN {is_kept} THEN {raw} END AS raw_record
 FROM judged"""
 
@@ -231,14 +231,16 @@ def _typed(field: Field) -> str:
     text = f"{field.name}__text"
     if field.type.form:
         return f"CASE WHEN regexp_matches({text}, '{field.type.form}') THEN try_cast({text} AS {field.type.sql}) END"
-    kept = "NULL"
+    kept, most = "NULL", f" OR length({text}) > {field.type.most}" if field.type.most else ""
     if field.type.member:
-        kept = f"coalesce(json_extract_string({text}, '$.{field.type.member}'), {text})"
+        found = f"coalesce(json_extract_string({text}, '$.{field.type.member}'), {text})"
+        kept = f"CASE WHEN NOT contains({found}, chr(0)) THEN {found} END"
     kinds = ", ".join(f"nullif(json_type(value, '$.{path}'), 'NULL')" for path in field.paths)
     return f"""CASE
+            WHEN contains({text}, chr(0)){most} THEN NULL
             WHEN starts_with({text}, '{{') OR starts_with({text}, '[') THEN
                 CASE coalesce({kinds}) WHEN 'OBJECT' THEN {kept} WHEN 'ARRAY' THEN NULL ELSE {text} END
-            WHEN NOT contains({text}, chr(0)) THEN {text}
+            ELSE {text}
         END"""
 
 
@@ -314,8 +316,8 @@ def _subject(path: str, label: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """A found value as a message shows it: quoted, at most 60 characters, without what PostgreSQL cannot store."""
-    return f"'\"' || replace(left({text}, 60), chr(0), '\\u0000') || '\"'"
+    """A found value as a message shows it: quoted, at most 60 characters."""
+    return f"'\"' || left({text}, 60) || '\"'"
 
 
 def _shown_json(json: str) -> str:

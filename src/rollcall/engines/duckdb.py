@@ -42,6 +42,7 @@ from rollcall.source import (
 )
 
 _DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itself
+_EDGE: Final = 4096  # bytes in which it must begin and end
 _SPOOL_CHUNK: Final = 4 * 1024 * 1024
 _ROW, _COLUMN = b"\x1e", b"\x1f"  # control characters, which no JSON text holds
 TEMP: Final = "rollcall-engine-"
@@ -51,11 +52,11 @@ _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 
 
-def _is_lax(text: str) -> str:
-    """Whether it holds what DuckDB takes for JSON and RFC 8259 does not: a trailing comma, or a number that is none."""
-    return (
-        rf"""(regexp_matches({text}, ',[ \t\r\n]*[}}\]]') OR contains({text}, 'NaN') OR contains({text}, 'Infinity'))"""
-    )
+# What DuckDB takes for JSON and RFC 8259 does not: a trailing comma, or a number that is none; ILIKE is there for speed.
+_IS_LAX: Final = r"""(
+        regexp_matches(json, ',[ \t\r\n]*[}\]]') OR (json ILIKE '%nan%' OR json ILIKE '%inf%')
+        AND regexp_matches(json, '(?i)(^|[:,\[])[ \t\r\n]*-?(nan|inf|infinity)[ \t\r\n]*([,}\]]|$)')
+    )"""
 
 
 _FROM_EXACT: Final = """SELECT part[1] AS source_file, try_cast(part[2] AS BIGINT) AS record_index,
@@ -74,7 +75,7 @@ def _from_json(place: str, *, is_lines: bool) -> str:
     """Read whole files by DuckDB: a line that is no JSON comes back as NULL, an array that is none fails them all."""
     style = "'newline_delimited', ignore_errors = true" if is_lines else "'array'"
     return f"""SELECT {place} AS source_file, NULL AS record_index,
-    CASE WHEN NOT {_is_lax("json")} THEN CAST(json AS VARCHAR) END AS record, NULL AS raw, NULL AS fault
+    CASE WHEN NOT {_IS_LAX} THEN CAST(json AS VARCHAR) END AS record, NULL AS raw, NULL AS fault
 FROM read_json_objects(?, format = {style}, filename = true)"""
 
 
@@ -179,7 +180,7 @@ class DuckDB:
             with spool.open("wb") as sink:
                 sink.writelines(part())
             self._run(  # a part may have no row, in which nothing could be detected
-                f"COPY {name} FROM '{spool}' (FORMAT csv, HEADER false, AUTO_DETECT false,"
+                f"COPY {name} FROM {_quoted(spool)} (FORMAT csv, HEADER false, AUTO_DETECT false,"
                 r" DELIMITER '\t', QUOTE '', ESCAPE '', NULLSTR '\N')"
             )
             spool.unlink()
@@ -247,7 +248,7 @@ class DuckDB:
     def _read_large(self, folder: str, files: list[SourceFile], table: str, insert: Insert) -> list[str]:
         """Insert the records of large files; return the names of those that DuckDB cannot read."""
         bad: list[str] = []
-        place = f"'{folder}/' || parse_filename(filename)"
+        place = f"'{folder}/' || parse_filename(filename, false, 'forward_slash')"
         for is_lines in (False, True):
             some = {f.path: f.name for f in files if f.is_lines == is_lines}
             unreadable = self._insert_readable(list(some), _from_json(place, is_lines=is_lines), insert)
@@ -376,15 +377,22 @@ class _Spool:
 
 
 def _is_large(file: SourceFile) -> bool:
-    """Whether DuckDB is to read the file itself: an array, or lines, of some size."""
-    if file.size < _DIRECT_FROM or not file.name.endswith(file.path.rpartition(os.sep)[2]):
+    """Whether DuckDB is to read the file itself: an array, or lines, of some size.
+
+    It takes for whole a compressed stream that is cut short between lines, and an array that ends after a comma.
+    """
+    if file.size < _DIRECT_FROM or file.compression or not file.name.endswith(file.path.rpartition(os.sep)[2]):
         return False
     if file.is_lines:
-        return not file.compression  # DuckDB takes a compressed stream that is cut short between lines for whole
+        return True
     try:
-        return next(open_bytes(file), b"").removeprefix(_BOM).lstrip(_SPACE).startswith(b"[")
-    except Unreadable:
+        with open(file.path, "rb") as stream:  # noqa: PTH123 - paths are plain text here, for speed
+            head = stream.read(_EDGE).removeprefix(_BOM).lstrip(_SPACE)
+            stream.seek(max(file.size - _EDGE, 0))
+            tail = stream.read(_EDGE).rstrip(_SPACE)
+    except OSError:
         return False
+    return head.startswith(b"[") and tail.endswith(b"]") and not tail[:-1].rstrip(_SPACE).endswith(b",")
 
 
 def _exact_row(file: SourceFile, record: Record) -> bytes:
@@ -396,6 +404,10 @@ def _exact_row(file: SourceFile, record: Record) -> bytes:
 def _literally(path: str) -> str:
     """A path as DuckDB takes it: it reads `*`, `?` and `[` in one as a pattern."""
     return re.sub(r"([*?[])", r"[\1]", path)
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _escaped(column: str) -> str:

@@ -197,9 +197,11 @@ def _members(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def _read(file: SourceFile) -> Iterator[bytes]:
-    if file.compression or not 0 <= file.size <= MAX_RECORD:
-        return open_bytes(file)
-    return _read_once(file)
+    is_packed_or_long = file.compression or not 0 <= file.size <= MAX_RECORD
+    for piece in open_bytes(file) if is_packed_or_long else _read_once(file):
+        if b"\x0b" in piece or b"\x0c" in piece:  # white space to DuckDB, and nothing to JSON
+            raise ValueError
+        yield piece
 
 
 def _read_once(file: SourceFile) -> Iterator[bytes]:

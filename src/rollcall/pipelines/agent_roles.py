@@ -8,7 +8,7 @@ from rollcall.postgres.known import Known
 from rollcall.postgres.publish import Publication
 
 # A pair that was assigned and that nobody says today is removed where everybody who said it before says no, and nobody
-# may still say yes. The agent says no by a valid record of its own, or by being gone: in no folder, all of them
+# may still say yes. The agent says no by a valid record of its own, or by being gone: in no folder, all that there are
 # complete. It is silent where the day has no master list, and unsure where its record was rejected, may stand in an
 # unreadable file, or is missing while the roster lists the agent. The role says no by a valid record, or by having none
 # in a folder that has others; it is silent where the folder is not there, or empty, and else unsure.
@@ -26,7 +26,7 @@ _STG_AGENT_ROLES = """WITH said AS (
 ), details AS (
     SELECT found, complete FROM folders WHERE name = 'agent_details'
 ), roster AS (
-    SELECT complete FROM folders WHERE name = 'agents'
+    SELECT found, complete FROM folders WHERE name = 'agents'
 ), admin AS (
     SELECT complete, (SELECT count(*) FROM admin_roles_checked) AS records FROM folders WHERE name = 'admin_roles'
 ), own AS (
@@ -41,7 +41,8 @@ _STG_AGENT_ROLES = """WITH said AS (
     SELECT assigned.agent_id, assigned.role_id, assigned.by_agent, assigned.by_role,
         CASE
             WHEN own.valid > 0 THEN 'no'
-            WHEN own.valid IS NULL AND listed.times IS NULL AND details.complete AND roster.complete THEN 'gone'
+            WHEN own.valid IS NULL AND listed.times IS NULL AND (details.found OR roster.found)
+                AND details.complete AND roster.complete THEN 'gone'
             WHEN NOT details.found THEN 'silent'
             ELSE 'unsure'
         END AS agent_says,

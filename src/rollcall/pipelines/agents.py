@@ -1,6 +1,6 @@
 """The agents pipeline: the master list and the roster of the day become agents and what hangs on them."""
 
-from rollcall.contract import BIGINT, BOOLEAN, TEXT, TEXT_OR_AVATAR, TIMESTAMP, Contract, column, ids
+from rollcall.contract import BIGINT, BOOLEAN, KEY, TEXT, TEXT_OR_AVATAR, TIMESTAMP, Contract, column, ids
 from rollcall.pipelines.pipeline import Pipeline, Source, Staging
 from rollcall.postgres.guard import Guard
 from rollcall.postgres.publish import Publication
@@ -29,7 +29,7 @@ _ROSTER = Contract("agents", _AGENT, key="agent_id", newest="updated_at")
 _AVAILABILITY = Contract(
     "availability",
     (
-        column("channel", TEXT, required=True),
+        column("channel", KEY, required=True),
         column("is_available", BOOLEAN, "available"),
         column("available_since", TIMESTAMP),
     ),

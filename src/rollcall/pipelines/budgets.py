@@ -1,11 +1,11 @@
 """The budgets pipeline: what may be spent, and what was, in the current period of each budget."""
 
-from rollcall.contract import BOOLEAN, DATE, DECIMAL, NOT_NEGATIVE, TEXT, Contract, column
+from rollcall.contract import BOOLEAN, DATE, DECIMAL, KEY, NOT_NEGATIVE, TEXT, Contract, column
 from rollcall.pipelines.pipeline import Pipeline, Source, Staging
 from rollcall.postgres.publish import Publication
 
 _BUDGET = (
-    column("budget_id", TEXT, "id", required=True),
+    column("budget_id", KEY, "id", required=True),
     column("budget_uuid", TEXT, "uuid"),
     column("name", TEXT, required=True),
     column("description", TEXT),

@@ -1,16 +1,16 @@
 """The cards pipeline: every card, what may be spent with it, and the budget and the agent that it belongs to."""
 
-from rollcall.contract import BOOLEAN, DECIMAL, NOT_NEGATIVE, TEXT, TIMESTAMP, Contract, column
+from rollcall.contract import BOOLEAN, DECIMAL, KEY, NOT_NEGATIVE, TEXT, TIMESTAMP, Contract, column
 from rollcall.pipelines.pipeline import Pipeline, Source, Staging
 from rollcall.postgres.publish import Publication, unknown_values
 
 _CARD = (
-    column("card_id", TEXT, "id", required=True),
+    column("card_id", KEY, "id", required=True),
     column("card_uuid", TEXT, "uuid"),
     column("name", TEXT),
-    column("user_id", TEXT, "userId"),
+    column("user_id", KEY, "userId"),
     column("user_uuid", TEXT, "userUuid"),
-    column("source_budget_id", TEXT, "budgetId"),
+    column("source_budget_id", KEY, "budgetId"),
     column("budget_uuid", TEXT, "budgetUuid"),
     column("last_four", TEXT, "lastFour"),
     column("valid_thru", TEXT, "validThru"),

@@ -3,6 +3,7 @@
 from rollcall.contract import (
     DECIMAL,
     DIGIT,
+    KEY,
     POSITIVE,
     TEXT,
     TIMESTAMP,
@@ -23,19 +24,19 @@ _WITHOUT_MINOR_UNIT = ", ".join(f"'{code}'" for code, exponent in EXPONENTS.item
 _CONTRACT = Contract(
     "transactions",
     (
-        column("transaction_id", TEXT, "id", required=True),
+        column("transaction_id", KEY, "id", required=True),
         column("transaction_uuid", TEXT, "uuid", required=True),
         column("transaction_type", TEXT, "transactionType"),
         column("occurred_time", TIMESTAMP, "occurredTime", required=True),
         column("updated_time", TIMESTAMP, "updatedTime"),
-        column("user_id", TEXT, "userId"),
+        column("user_id", KEY, "userId"),
         column("user_uuid", TEXT, "userUuid"),
         column("user_name", TEXT, "userName"),
         column("merchant_name", TEXT, "merchantName"),
         column("raw_merchant_name", TEXT, "rawMerchantName"),
-        column("source_card_id", TEXT, "cardId"),
+        column("source_card_id", KEY, "cardId"),
         column("card_uuid", TEXT, "cardUuid"),
-        column("source_budget_id", TEXT, "budgetId"),
+        column("source_budget_id", KEY, "budgetId"),
         column("budget_uuid", TEXT, "budgetUuid"),
         column("minor_units", _MINOR_UNITS, "currencyData.originalCurrencyAmount", required=True),
         column("exponent", DIGIT, "currencyData.exponent"),
@@ -49,6 +50,7 @@ _CONTRACT = Contract(
     key="transaction_id",
     newest="updated_time",
     rules=(
+        Rule("contains(transaction_id, '|')", "id: holds a |, which parts what the idempotency_key is made of"),
         Rule(
             f"exponent__text IS NULL AND original_currency IN ({_WITHOUT_MINOR_UNIT})",
             "currencyData.exponent: missing, and ISO 4217 has none for this currency",
