@@ -231,6 +231,23 @@ class Database:
             for table in self.final_tables()
         }
 
+    def rows_by_key(self) -> dict[str, dict[str, str]]:
+        """The version of each row of every final table, by its primary key."""
+        keys = self.rows(
+            """SELECT relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS key
+            FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+            JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
+            WHERE indisprimary GROUP BY relname"""
+        )
+        key_of = {row["relname"]: row["key"] for row in keys}
+        return {
+            table: {
+                row["key"]: row["xmin"]
+                for row in self.rows(f"SELECT ROW({key_of[table]})::TEXT AS key, xmin::TEXT FROM {table}")
+            }
+            for table in self.final_tables()
+        }
+
     def everything(self, since: datetime) -> dict[str, list[Any]]:
         """The rows of every table, in some order, without what no two runs have alike; `since` is when they began."""
 

@@ -73,9 +73,11 @@ class Syncs(RuleBasedStateMachine):
             assert self.db.one("SELECT status FROM sync_runs ORDER BY run_id DESC LIMIT 1") == "refused"
             self.torture.count("sequences: refused runs")
             return
+        before = self.db.rows_by_key()
         outcome = self.run(label, on, only, force)
         self.state, self.spend, self.last = state, spend, (label, on, only)
         self.compare(outcome)
+        self.reckon(outcome, before, self.db.rows_by_key())
         self.torture.count("sequences: runs compared")
 
     @precondition(lambda self: self.last is not None)
@@ -115,6 +117,18 @@ class Syncs(RuleBasedStateMachine):
         counts = {t.table: (t.records_read, t.duplicates, t.rejected) for t in outcome.published.tables}
         for table, said in (self.state.counts | self.spend.counts).items():
             assert counts[table] == said, table
+
+    def reckon(self, outcome: Outcome, before: dict[str, dict[str, str]], after: dict[str, dict[str, str]]) -> None:
+        """The ledger's counts of what was done are those of the rows that changed, one for each."""
+        for said in outcome.published.tables:
+            was, now = before[said.table], after[said.table]
+            both = was.keys() & now.keys()
+            rewritten = sum(was[key] != now[key] for key in both)
+            assert (said.inserted, said.updated) == (len(now) - len(both), rewritten), said
+            if not said.table.endswith("_history"):
+                assert said.unchanged == len(both) - rewritten, said
+            if said.table != "agent_role_mapping":  # whose rows stay, and are marked
+                assert said.removed == len(was) - len(both), said
 
     def teardown(self) -> None:
         shutil.rmtree(self.dump)

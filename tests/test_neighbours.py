@@ -4,6 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ from pydantic import SecretStr
 
 from rollcall import sync as syncing
 from rollcall.errors import DatabaseError, UsageError
+from rollcall.postgres import staging
 from rollcall.postgres.guard import Limits
 from rollcall.settings import Settings
 from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, Sync, agent, server_to_restart, sync_into
@@ -33,6 +35,37 @@ def test_two_syncs_started_together_are_as_one_after_the_other(shell: Shell, db:
     inserted = db.rows("SELECT inserted FROM sync_run_tables WHERE table_name = 'agents' ORDER BY run_id")
     assert [row["inserted"] for row in inserted] == [25, 0]
     assert db.one("SELECT count(*) FROM agent_pipeline_errors") == 7
+
+
+def test_a_run_that_lost_its_connection_leaves_staging_to_the_next(
+    db: Database, dump: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads files for minutes, and its lock goes with the connection: another run may come in between."""
+    for day, on in (("dayA", 6), ("dayB", 7)):
+        dump.write(day, "agent_details", [agent(1, contact={"name": day}), agent(on, available=day)])
+    plain = staging.load
+
+    def load(*given: Any) -> Any:
+        monkeypatch.setattr(staging, "load", plain)
+        db.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s", given[1])
+        sync_into(db.url, str(dump.path), "dayB", "2026-01-07")
+        return plain(*given)
+
+    monkeypatch.setattr(staging, "load", load)
+    with pytest.raises(DatabaseError, match="was lost"):
+        sync_into(db.url, str(dump.path), "dayA", "2026-01-06")
+    for table in ("agents", "stg_agents"):
+        assert db.one(f"SELECT name FROM {table} WHERE agent_id = 1") == "dayB"
+    assert db.rows("SELECT entity_id FROM stg_pipeline_errors") == [{"entity_id": "7"}]
+
+
+def test_a_run_waits_for_what_one_before_it_still_loads(db: Database, dump: Dump) -> None:
+    dump.write("day1", "agent_details", [agent(1)])
+    with psycopg.connect(db.url) as other, other.transaction():
+        other.execute("SELECT pg_advisory_xact_lock_shared(%s)", [int.from_bytes(b"rollcall") + 1])
+        with pytest.raises(DatabaseError, match="gave up waiting"):
+            sync_into(f"{db.url}&options=-c%20lock_timeout%3D100ms", str(dump.path), "day1", "2026-01-05")
+    sync_into(db.url, str(dump.path), "day1", "2026-01-05")
 
 
 def test_a_second_run_does_not_wait_if_it_is_told_so(shell: Shell, db: Database) -> None:

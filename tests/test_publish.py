@@ -142,7 +142,8 @@ def test_by_hand_who_leaves_leaves_groups_and_cards_too(url: str, db: Database, 
     found = []
     for day, on in (("day1", "2026-01-05"), ("day2", "2026-01-06")):
         stage(url, dump.path, day, on)
-        for pipeline in PIPELINES[:1] if day == "day2" else PIPELINES:
+        staged = {row["pipeline"] for row in db.rows("SELECT pipeline FROM stg_syncs")}
+        for pipeline in PIPELINES[:1] if day == "day2" else [p for p in PIPELINES if p.name in staged]:
             psql(url, by_hand(pipeline.publication))
         found.append((db.inactive_groups(), db.one("SELECT agent_id FROM card_holders")))
     assert found == [(set(), 1), ({7}, None)]
@@ -163,13 +164,40 @@ def test_by_hand_a_backfill_writes_its_own_date_whatever_else_is_staged(
     assert db.history() == {(1, 5): False, (1, 6): True}
 
 
-def test_by_hand_what_was_not_staged_moves_no_watermark(url: str, db: Database, dump: Dump) -> None:
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda p: p.name)
+def test_by_hand_what_was_not_staged_is_not_published(
+    pipeline: Pipeline, url: str, db: Database, dump: Dump, sync: Sync
+) -> None:
+    write_spend(dump, "day2")
+    dump.write("day2", "agent_details", [agent(1, group_ids=[2], role_ids=[3])])
+    dump.write("day2", "admin_groups", [group(2, 1)])
+    dump.write("day2", "roles", [role(3)])
+    sync("day2", "2026-01-05")
+    before = db.versions()
+    for table in ("stg_syncs", "stg_sync_sources", *(staging.table for staging in pipeline.staging)):
+        db.connection.execute(f"TRUNCATE {table}")  # as a crash does
+    with pytest.raises(AssertionError, match=rf"Nothing is staged of {pipeline.name}\."):
+        psql(url, by_hand(pipeline.publication))
+    assert db.versions() == before
+
+
+def test_by_hand_staging_of_ones_own_moves_the_watermark_of_its_date(url: str, db: Database) -> None:
+    psql(url, "INSERT INTO stg_roles (role_id, name) VALUES (7, 'R')")
+    every = "SET rollcall.sync_date = '2026-01-05';" + by_hand(PIPELINES[1].publication)
+    psql(url, every)
+    assert db.one("SELECT name FROM roles") == "R"
+    moved = db.rows("SELECT pipeline, sync_date::TEXT FROM sync_watermarks WHERE sync_date IS NOT NULL")
+    assert moved == [{"pipeline": "roles", "sync_date": "2026-01-05"}]
+
+
+def test_by_hand_waits_for_a_run_to_end(url: str, db: Database, dump: Dump) -> None:
     dump.write("day1", "agent_details", [agent(1)])
     stage(url, dump.path, "day1", "2026-01-05")
-    for pipeline in PIPELINES:
-        psql(url, by_hand(pipeline.publication))
-    moved = db.rows("SELECT pipeline FROM sync_watermarks WHERE sync_date IS NOT NULL ORDER BY 1")
-    assert [row["pipeline"] for row in moved] == ["agent_roles", "agents"]
+    with psycopg.connect(url) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [int.from_bytes(b"rollcall")])
+        with pytest.raises(AssertionError, match="lock timeout"):
+            psql(url, "SET lock_timeout = '100ms';" + by_hand(PIPELINES[0].publication))
+    assert db.one("SELECT count(*) FROM agents") == 0
 
 
 def test_by_hand_without_a_transaction_no_key_comes_off(url: str, db: Database, dump: Dump) -> None:

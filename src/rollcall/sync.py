@@ -272,8 +272,9 @@ def _stage(
             for known in pipeline.known:
                 some = moment.enter_context(parts(connection, url, known))
                 engine.take(known.name, list(known.columns), some)
-            loaded = staging.load(url, [_load(engine, s.table, s.select) for s in pipeline.staging])
-            loaded.append(staging.add(url, _load(engine, "stg_pipeline_errors", _errors(pipeline))))
+            holder = connection.info.backend_pid
+            loaded = staging.load(url, holder, [_load(engine, s.table, s.select) for s in pipeline.staging])
+            loaded.append(staging.add(url, holder, _load(engine, "stg_pipeline_errors", _errors(pipeline))))
         staging.finish(connection, syncs[pipeline.name], read, loaded)
         staged.sources.extend(read)
         staged.rows.update({t.table: t.rows for t in loaded})

@@ -20,6 +20,7 @@ from rollcall.settings import Settings
 OLDEST: Final = 14
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = int.from_bytes(b"rollcall")  # any number that nobody else locks
+_LOADING: Final = _LOCK + 1
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -216,8 +217,27 @@ def locked(connection: Connection, *, wait: bool, waiting: Callable[[], None]) -
         if not got:
             waiting()
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        # Where the run before lost the connection that held the lock, others of it may still be loading.
+        connection.execute("SELECT pg_advisory_lock(%s)", [_LOADING])
+        connection.execute("SELECT pg_advisory_unlock(%s)", [_LOADING])
     try:
         yield
     finally:
         if not connection.closed:
             connection.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+
+
+def load_for(connection: Connection, holder: int) -> None:
+    """Begin to load in a transaction of this connection, for the run of which the connection `holder` has the lock.
+
+    Raises:
+        DatabaseError: that connection was lost, and with it the lock: another run may be at work.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [_LOADING])
+    held = connection.execute(
+        """SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = %s
+        AND classid::BIGINT << 32 | objid::BIGINT = %s""",
+        [holder, _LOCK],
+    ).fetchone()
+    if held is None:
+        raise DatabaseError("The connection that held the database for this run was lost.", "Nothing was published. Run again.")

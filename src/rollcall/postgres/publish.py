@@ -1,6 +1,7 @@
 """Publish: run the numbered SQL files, judge what they did, and commit all of it or nothing."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -127,20 +128,27 @@ def publish(
     refusals = judge_rejected(limits, sources)
     with explained(), suppress(Rollback), connection.transaction() as transaction:
         _set(connection, run)
+        before = _written(connection, chosen)
+        seconds: dict[str, float] = {}
         for publication in chosen:
             mine = [s for s in sources if s.pipeline == publication.pipeline]
             known = [_number(connection, guard.known) for guard in publication.guards]
-            counts, did = _run(connection, publication, mine, staged)
-            tables += counts
-            changes += did
-            for guard, before in zip(publication.guards, known, strict=True):
+            began = time.monotonic()
+            connection.execute(publication.read())
+            seconds[publication.pipeline] = round(time.monotonic() - began, 3)
+            changes += _changes(connection, publication)
+            for guard, there in zip(publication.guards, known, strict=True):
                 lost = _number(connection, guard.lost)
-                refusals += [] if limits.allow_mass_change else judge_loss(guard, before, lost, mine)
+                refusals += [] if limits.allow_mass_change else judge_loss(guard, there, lost, mine)
         for publication in publications:
             if publication.otherwise and publication not in chosen:
                 connection.execute(publication.otherwise)
                 changes += _changes(connection, publication)
+        written = _written(connection, chosen)
         for publication in chosen:
+            for table in publication.feeds:
+                did = [after - already for after, already in zip(written[table], before[table], strict=True)]
+                tables.append(_counts(connection, publication, table, did, sources, staged, changes, seconds))
             drift += [
                 DriftCount(publication.pipeline, what, rows, tuple(examples))
                 for one in publication.drift
@@ -181,54 +189,57 @@ def _set(connection: Connection, run: Run) -> None:
     connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '256MB'; SET LOCAL jit = off")
 
 
-def _run(
-    connection: Connection, publication: Publication, sources: list[StagedSource], staged: Mapping[str, int]
-) -> tuple[list[TableCounts], list[Change]]:
-    tables = list(publication.feeds)
-    before = _written(connection, tables)
-    began = time.monotonic()
-    connection.execute(publication.read())
-    seconds = time.monotonic() - began
-    after = _written(connection, tables)
-    changes = _changes(connection, publication)
-    gone = sum(c.count for c in changes if c.change in {"deactivated", "missing", "inactivated"})
-    marked = sum(c.count for c in changes if c.change == "removed")
-    counts = []
-    for position, table in enumerate(tables):
-        inserted, updated, removed = (a - b for a, b in zip(after[table], before[table], strict=True))
-        fed = [s for s in sources if s.source in publication.feeds[table]]
-        rows = staged.get(publication.stages.get(table, f"stg_{table}"))
-        # A history has no staging, and all its rows but today's are what they were.
-        now = (
-            0 if rows is None else _number(connection, sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table)))
-        )
-        counts.append(
-            TableCounts(
-                pipeline=publication.pipeline,
-                table=table,
-                records_read=sum(s.records_read for s in fed),
-                duplicates=sum(s.duplicates for s in fed),
-                rejected=sum(s.rejected for s in fed),
-                staged=rows or 0,
-                inserted=inserted,
-                updated=updated,
-                unchanged=max(now - inserted - updated, 0),
-                deactivated=gone if position == 0 else 0,
-                removed=removed + (marked if position == 0 else 0),
-                seconds=round(seconds, 3),
-            )
-        )
-    return counts, changes
-
-
-def _written(connection: Connection, tables: list[str]) -> dict[str, tuple[int, int, int]]:
+def _written(connection: Connection, publications: Iterable[Publication]) -> dict[str, tuple[int, int, int]]:
     """Rows inserted, updated and deleted so far in this transaction, as PostgreSQL itself counts them."""
     rows = connection.execute(
         """SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_xact_user_tables
         WHERE relid = ANY (%s::REGCLASS[])""",
-        [tables],
+        [[table for publication in publications for table in publication.feeds]],
     ).fetchall()
     return {name: (inserted, updated, deleted) for name, inserted, updated, deleted in rows}
+
+
+def _counts(
+    connection: Connection,
+    publication: Publication,
+    table: str,
+    did: list[int],
+    sources: Iterable[StagedSource],
+    staged: Mapping[str, int],
+    changes: Iterable[Change],
+    seconds: Mapping[str, float],
+) -> TableCounts:
+    """What became of a final table, when all is published; `did` has its rows inserted, updated and deleted."""
+    inserted, updated, removed = did
+    unchanged, deactivated = 0, 0
+    rows = staged.get(publication.stages.get(table, f"stg_{table}"))
+    if rows is not None:  # a history has no staging, and all its rows but today's are what they were
+        ((unchanged, touched),) = connection.execute(
+            sql.SQL(
+                """SELECT count(*) FILTER (WHERE NOT is_new), count(*) FILTER (WHERE is_new)
+                FROM {}, LATERAL (SELECT xmin = pg_current_xact_id()::xid AS is_new) AS row"""
+            ).format(sql.Identifier(table))
+        ).fetchall()
+        updated = touched - inserted  # a row that is changed, and then linked, is updated twice
+    if table == next(iter(publication.feeds)):
+        mine = Counter({c.change: c.count for c in changes if c.pipeline == publication.pipeline})
+        deactivated = mine["deactivated"] + mine["missing"] + mine["inactivated"]
+        removed += mine["removed"]
+    fed = [s for s in sources if s.pipeline == publication.pipeline and s.source in publication.feeds[table]]
+    return TableCounts(
+        pipeline=publication.pipeline,
+        table=table,
+        records_read=sum(s.records_read for s in fed),
+        duplicates=sum(s.duplicates for s in fed),
+        rejected=sum(s.rejected for s in fed),
+        staged=rows or 0,
+        inserted=inserted,
+        updated=updated,
+        unchanged=unchanged,
+        deactivated=deactivated,
+        removed=removed,
+        seconds=seconds[publication.pipeline],
+    )
 
 
 def _changes(connection: Connection, publication: Publication) -> list[Change]:

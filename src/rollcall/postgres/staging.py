@@ -13,7 +13,7 @@ from typing import Final
 
 from psycopg import sql
 
-from rollcall.postgres.database import Connection, connect, explained
+from rollcall.postgres.database import Connection, connect, explained, load_for
 
 _SIDE_BY_SIDE: Final = 4
 _ATTEMPT: Final = "stg_attempt_"
@@ -75,21 +75,22 @@ def begin(connection: Connection, pipelines: Iterable[str]) -> None:
     _drop_attempts(connection)
 
 
-def load(url: str, loads: Iterable[Load]) -> list[StagedTable]:
-    """Rewrite staging tables, side by side."""
+def load(url: str, holder: int, loads: Iterable[Load]) -> list[StagedTable]:
+    """Rewrite staging tables, side by side, for the run of which the connection `holder` has the lock."""
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        return list(pool.map(lambda one: _load(url, one, anew=True), loads))
+        return list(pool.map(lambda one: _load(url, holder, one, anew=True), loads))
 
 
-def add(url: str, one: Load) -> StagedTable:
+def add(url: str, holder: int, one: Load) -> StagedTable:
     """Add rows to a staging table that several pipelines share."""
-    return _load(url, one, anew=False)
+    return _load(url, holder, one, anew=False)
 
 
-def _load(url: str, one: Load, *, anew: bool) -> StagedTable:
+def _load(url: str, holder: int, one: Load, *, anew: bool) -> StagedTable:
     table, columns = sql.Identifier(one.table), _listed(one.columns)
     attempts = one.write(Attempt(url, one.table, tuple(one.columns))) if one.is_distributed else []
     with explained(), connect(url) as connection, connection.transaction():
+        load_for(connection, holder)
         if anew:
             connection.execute(sql.SQL("TRUNCATE {}").format(table))
         if one.is_distributed:

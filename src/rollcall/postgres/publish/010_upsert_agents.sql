@@ -5,6 +5,8 @@
 -- or  psql -1 -v ON_ERROR_STOP=1 -f 010_upsert_agents.sql
 -- It goes by what was staged; SET rollcall.sync_day, rollcall.sync_date or rollcall.source before it to overrule that.
 
+SELECT rollcall_begin('agents');
+
 SELECT rollcall_detach_keys(
     'agents', 'agent_details', 'agent_availability', 'agent_group_membership', 'agent_status_history'
 );

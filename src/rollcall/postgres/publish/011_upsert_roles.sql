@@ -3,6 +3,8 @@
 -- By hand, after `rollcall stage DATA --day day1 --only roles`, in one transaction:
 --     rollcall sql roles | psql "$(rollcall db url)"
 
+SELECT rollcall_begin('roles');
+
 TRUNCATE stg_role_changes;
 
 INSERT INTO stg_role_changes (role_id, change)

@@ -3,6 +3,8 @@
 -- By hand, after `rollcall stage DATA --day day1 --only agent_roles`, in one transaction:
 --     rollcall sql agent_roles | psql "$(rollcall db url)"
 
+SELECT rollcall_begin('agent_roles');
+
 SELECT rollcall_detach_keys('agent_role_mapping', 'agent_role_history');
 
 TRUNCATE stg_agent_role_changes;

@@ -3,6 +3,8 @@
 -- By hand, after `rollcall stage DATA --day day1 --only groups`, in one transaction:
 --     rollcall sql groups | psql "$(rollcall db url)"
 
+SELECT rollcall_begin('groups');
+
 SET CONSTRAINTS ALL DEFERRED;
 
 SELECT rollcall_detach_keys('groups', 'group_membership');

@@ -3,6 +3,8 @@
 -- By hand, after `rollcall stage DATA --day day1 --only budgets`, in one transaction:
 --     rollcall sql budgets | psql "$(rollcall db url)"
 
+SELECT rollcall_begin('budgets');
+
 TRUNCATE stg_budget_changes;
 
 -- The newest date that speaks of a budget wins; of the same date, a sync day before tran/.

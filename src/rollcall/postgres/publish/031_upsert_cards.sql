@@ -3,6 +3,8 @@
 -- By hand, after `rollcall stage DATA --day day1 --only cards`, in one transaction:
 --     rollcall sql cards | psql "$(rollcall db url)"
 
+SELECT rollcall_begin('cards');
+
 TRUNCATE stg_card_changes;
 
 -- The newest version of a card wins, whichever day it came with; of the same version the newest date, which may know

@@ -3,6 +3,8 @@
 -- By hand, after `rollcall stage DATA --day day1 --only transactions`, in one transaction:
 --     rollcall sql transactions | psql "$(rollcall db url)"
 
+SELECT rollcall_begin('transactions');
+
 INSERT INTO card_holders (user_id, user_name, updated_time)
 SELECT today.user_id, today.user_name, today.updated_time
 FROM stg_card_holders AS today

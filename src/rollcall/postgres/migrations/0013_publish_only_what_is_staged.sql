@@ -1,0 +1,21 @@
+-- migrate:up
+
+-- Empty staging says that everybody is gone, so it must be told from staging that a crash, or a failed run, left empty.
+CREATE FUNCTION rollcall_begin(of_pipeline TEXT) RETURNS VOID LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(8245928655518264428);  -- as every run does: one at a time
+    IF
+        nullif(current_setting('rollcall.sync_date', true), '') IS NULL
+        AND NOT EXISTS (SELECT FROM stg_syncs AS staged WHERE staged.pipeline = of_pipeline)
+    THEN
+        RAISE EXCEPTION 'Nothing is staged of %.', of_pipeline
+        USING HINT = 'Run rollcall stage; or, where staging was filled by other means, set rollcall.sync_date.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION rollcall_begin IS
+'Wait for other runs to end, and see that a pipeline is staged: stg_syncs says so, or rollcall.sync_date is set.';
+
+-- migrate:down
+
+DROP FUNCTION rollcall_begin;
