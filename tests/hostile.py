@@ -7,12 +7,14 @@ import gzip
 import io
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import zstandard
 
+from rollcall.contract import Contract
+from rollcall.pipelines import PIPELINES
 from tests.conftest import agent, budget, card, transaction
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -39,9 +41,8 @@ def pack(data: bytes) -> bytes:
     return packed.getvalue()
 
 
-# One valid record of each folder, with every field that its contract reads.
 CHANNELS = [{"channel": "chat", "available": True, "available_since": None}]
-FULL: dict[str, dict[str, Any]] = {
+PLAIN: dict[str, dict[str, Any]] = {
     "agent_details": agent(7, availability=CHANNELS, group_ids=[1], role_ids=[2], available=True, created_at=None),
     "agents": agent(7, available=False, last_active_at="2026-01-01T00:00:00Z"),
     "roles": {"id": 7, "name": "R", "description": "", "default": True, "agent_type": 1, "created_at": None},
@@ -51,6 +52,33 @@ FULL: dict[str, dict[str, Any]] = {
     "cards": card("c7", shareBudgetFunds=True, recurringLimit=5, currentPeriod={"limit": 1, "spent": 0}),
     "transactions": transaction("t7", amount=12.34, userName="A", userId="u"),
 }
+VALID: dict[str, Any] = {"VARCHAR": "1", "BIGINT": 7, "INTEGER": 2, "BOOLEAN": True}
+VALID |= {"DATE": "2026-01-01", "TIMESTAMPTZ": "2026-01-01T00:00:00Z"}
+
+
+def put(record: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    name, *rest = path
+    return record | {name: put(record.get(name, {}), rest, value) if rest else value}
+
+
+def paths(record: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in record.items():
+        yield (*before, name)
+        if isinstance(value, dict):
+            yield from paths(value, (*before, name))
+
+
+def full(record: dict[str, Any], contract: Contract) -> dict[str, Any]:
+    """A valid record with every field of its contract, at the first place where that is looked for."""
+    there = set(paths(record))
+    for field in contract.fields:
+        path = tuple(field.paths[0].split("."))
+        record = record if path in there else put(record, path, VALID[field.type.sql])
+    return record
+
+
+CONTRACTS = {source.folder: source.contract for pipeline in PIPELINES for source in pipeline.sources}
+FULL = {folder: full(record, CONTRACTS[folder]) for folder, record in PLAIN.items()}
 LISTS = {"budgets", "cards", "transactions"}
 WRONG: dict[str, Any] = {
     "object": {"a": 1},
@@ -58,6 +86,7 @@ WRONG: dict[str, Any] = {
     "NUL": "a\\u0000b",
     "surrogate": "\\ud83d",
     "long": "x" * 300,
+    "NUL-after-a-brace": "{\\u0000",
     "number": -1.5,
     "beyond": 2**70,
 }
@@ -77,18 +106,6 @@ def wrong_types() -> Iterator[Hostile]:
                 yield Hostile(f"{'.'.join(path)}-{kind}", folder, ".json", text_of(folder, changed))
 
 
-def paths(record: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, value in record.items():
-        yield (*before, name)
-        if isinstance(value, dict):
-            yield from paths(value, (*before, name))
-
-
-def put(record: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    name, *rest = path
-    return record | {name: put(record[name], tuple(rest), value) if rest else value}
-
-
 def cut_short() -> Iterator[Hostile]:
     """Files that end too early, at every kind of place."""
     for folder in ("agent_details", "cards", "transactions"):
@@ -105,6 +122,26 @@ def cut_short() -> Iterator[Hostile]:
     frame = zstandard.ZstdCompressor(write_checksum=True).compress(text_of("cards", json.dumps(FULL["cards"])))
     for share in range(1, 6):
         yield Hostile(f"cut-{share}", "cards", ".ndjson.zst", frame[: len(frame) * share // 6])
+
+
+def large() -> Iterator[Hostile]:
+    """Files that DuckDB reads as they lie on disk."""
+    many = ",\n".join(json.dumps(FULL["cards"] | {"id": str(n), "name": "x" * 1000}) for n in range(300))
+    whole = {
+        "cut-after-a-comma": f"[{many},\n",
+        "cut-before-a-comma": f"[{many}",
+        "comma-at-the-end": f"[{many}, ]",
+        "inf": f"[{many}]".replace('"id": "7"', '"id": inf'),
+        "more-after": f"[{many}] []",
+        "space-after": f"[{many}]" + " " * 9000,
+    }
+    for name, text in whole.items():
+        yield Hostile(f"large-{name}", "cards", ".json", text.encode())
+        yield Hostile(f"large-{name}", "cards", "\\.json", text.encode())
+        yield Hostile(f"large-{name}", "cards", ".json.gz", pack(text.encode()))
+    lines = many.replace(",\n", "\n")
+    yield Hostile("large-lines-cut", "cards", ".jsonl", lines[:-9].encode())
+    yield Hostile("large-lines-inf", "cards", "\\.jsonl", lines.replace('"id": "7"', '"id": inf').encode())
 
 
 def damaged() -> Iterator[Hostile]:
@@ -165,6 +202,7 @@ def odd() -> Iterator[Hostile]:
         "deep-open": b"[" * 10_000,
         "deep-envelope": b'{"results": [' + deep + b"]}",
         "keys-twice": b'[{"id": 1, "id": 2, "id": 3}]',
+        "keys-twice-with-NUL": b'[{"id": 1, "a\\u0000": 2, "a\\u0000": 3}]',
         "keys-twice-inside": b'[{"id": 1, "contact": {"name": "a", "name": "b", "email": "e"}}]',
         "escaped-key-twice": b'[{"id": 1, "\\u0069d": 2}]',
         "many-keys": b'[{"id": 1, ' + b", ".join(b'"k%d": %d' % (n, n) for n in range(3000)) + b"}]",
@@ -198,7 +236,7 @@ def odd() -> Iterator[Hostile]:
 
 
 def every() -> list[Hostile]:
-    return [*odd(), *cut_short(), *damaged(), *wrong_types()]
+    return [*odd(), *cut_short(), *large(), *damaged(), *wrong_types()]
 
 
 if __name__ == "__main__":

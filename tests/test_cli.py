@@ -76,6 +76,7 @@ def test_a_refusal_says_what_it_would_have_done(shell: Shell, dump: Dump, snapsh
         ["sync", SAMPLE],
         ["sync", SAMPLE, "--day", "day1", "--only", "agnets"],
         ["sync", SAMPLE, "--day", "day1", "--max-rejected", "many"],
+        ["sync", SAMPLE, "--day", "day1", "--max-rejected", "²"],
         ["sync", SAMPLE, "--day", "day1", "--sync-date", "5 Jan"],
         ["publish"],
         ["errors", "--pipeline", "x"],
@@ -92,6 +93,15 @@ def test_a_wrong_command_is_two_clear_lines(
     assert "Traceback" not in said
     assert said == snapshot
     assert db.one("SELECT count(*) FROM sync_runs") == 0
+
+
+def test_a_terminal_that_lacks_letters_gets_them_spelled(shell: Shell, db: Database, dump: Dump) -> None:
+    dump.write("day1", "agent_details", [agent(1, contact={"name": "Zoë 漢"})])
+    shell.environment["PYTHONIOENCODING"] = "latin-1"
+    done = shell.run("sync", dump.path, "--day", "day1", "--sync-date", "2026-01-05", encoding="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Zoë \\u6f22" in done.stdout
+    assert db.one("SELECT name FROM agents") == "Zoë 漢"
 
 
 def test_a_day_without_folders_fails(shell: Shell, dump: Dump, snapshot: SnapshotAssertion) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rollcall.pipelines import PIPELINES
 from rollcall.settings import Settings
-from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell
+from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, Sync, agent
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [
@@ -123,8 +123,15 @@ def test_the_readme_shows_what_the_demo_prints(shell: Shell, request: pytest.Fix
     check("README.md", text, request)
 
 
-def test_the_readme_query_runs(db: Database) -> None:
-    for query in re.findall(r"```sql\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+def test_the_readme_queries_answer_what_they_are_said_to(db: Database, dump: Dump, sync: Sync) -> None:
+    who_left, *others = re.findall(r"```sql\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lists = {90: [1, 2, 3, 4], 60: [1, 2, 3], 20: [1, 2], 10: [1, 3], 5: [2, 3], 2: [2], 0: [2, 4]}
+    for days_ago, people in lists.items():
+        dump.write(f"{days_ago}", "agent_details", [agent(n) for n in people])
+        sync(f"{days_ago}", str(db.one("SELECT CURRENT_DATE - %s", days_ago)))
+    found = db.rows(f"SELECT name, CURRENT_DATE - since AS days_ago FROM ({who_left.rstrip().rstrip(';')}) AS found")
+    assert found == [{"name": "Agent 1", "days_ago": 5}, {"name": "Agent 3", "days_ago": 2}]
+    for query in others:
         db.rows(query)
 
 

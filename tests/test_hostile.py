@@ -12,7 +12,7 @@ import zstandard
 
 from rollcall.source import Unreadable, list_folder, read_exactly
 from tests import hostile
-from tests.conftest import Database, Dump, Shell, Torture, agent, budget, card, sync_into, transaction
+from tests.conftest import Database, Dump, Shell, Sync, Torture, agent, budget, card, sync_into, transaction
 from tests.test_model import empty
 
 EVERY = hostile.every()
@@ -74,9 +74,20 @@ def empty_files(dump: Dump) -> int:
 def test_the_corpus_is_what_its_generator_makes() -> None:
     kept = {path.name: path.read_bytes() for path in hostile.CORPUS.iterdir()}
     made = {one.file: one.data for one in EVERY}
-    assert len(EVERY) > 700
+    assert len(EVERY) > 1200
     assert len(kept) > 250
     assert all(made[name] == data for name, data in kept.items())
+
+
+def test_what_is_spoiled_is_valid_and_whole(db: Database, dump: Dump, sync: Sync) -> None:
+    """Each record has every field of its contract, so that each has been of a wrong type."""
+    for folder, record in hostile.FULL.items():
+        there = {".".join(path) for path in hostile.paths(record)}
+        assert all(there & set(field.paths) for field in hostile.CONTRACTS[folder].fields), folder
+        dump.write("day1", folder, [record])
+    sync("day1", "2026-01-05")
+    assert db.one("SELECT count(*) FROM stg_pipeline_errors") == 0
+    assert db.one("SELECT count(*) FROM transactions") == 1
 
 
 @pytest.mark.parametrize("part", range(20))

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from rollcall.postgres import database
 from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, Sync, agent, another_server, sync_into
 
 PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
@@ -111,6 +112,8 @@ def test_a_password_never_leaves(shell: Shell, dump: Dump) -> None:
             "no database": server.replace("postgres@", f"postgres:{ENCODED}@").replace("/postgres?", "/none?"),
             "no server": f"postgresql://postgres:{ENCODED}@127.0.0.1:1/none",
             "unreadable": f"postgresql://postgres:{ENCODED}@[/none",
+            "an @ as it is": "postgresql://postgres:hun%25@part-of-it@127.0.0.1:1/none",
+            "odd timeout": f"postgresql://postgres:{ENCODED}@127.0.0.1:1/none?connect_timeout=abc",
             "odd option": f"postgresql://postgres:{ENCODED}@127.0.0.1:1/none?nonsense=1",
         }
         order = ["no rights", *(name for name in urls if name not in {"no rights", "right"}), "right"]
@@ -120,7 +123,8 @@ def test_a_password_never_leaves(shell: Shell, dump: Dump) -> None:
             for command in commands if name == "right" else commands[:2] + commands[-1:]:
                 done = shell.run(*command)
                 assert "Traceback" not in done.stderr or "--debug" in command
-                for text in (SECRET, ENCODED, "hun%", "hun%25"):
+                assert "Unexpected" not in done.stderr
+                for text in (SECRET, ENCODED, "hun%", "hun%25", "part-of-it"):
                     assert text not in done.stdout + done.stderr, (name, command)
         assert done.returncode == 0
         db = Database(urls["right"])
@@ -130,6 +134,12 @@ def test_a_password_never_leaves(shell: Shell, dump: Dump) -> None:
         seen = shell.run("db", "shell", input="SELECT 42 AS answer; \\! ps -eo args | grep [p]sql")
         assert "42" in seen.stdout, seen.stderr
         assert "hun%" not in seen.stdout
+
+
+def test_the_password_of_a_key_is_in_no_list_of_processes() -> None:
+    shown, password = database.without_password("postgresql://u:one@h/d?sslpassword=two")
+    assert password == "one"
+    assert "two" not in shown
 
 
 def test_purging_forgets_what_is_old(shell: Shell, db: Database, dump: Dump, sync: Sync) -> None:

@@ -507,6 +507,18 @@ class TestCardHolders:
             sync(day, "2026-01-05")
             assert db.one("SELECT user_name FROM card_holders") == name
 
+    def test_card_holders_found_in_a_run_that_also_changes_the_transaction_are_one_update(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for number, people in (1, []), (2, [agent(1)]):
+            one = transaction("t", userId="u", userName="Agent 1", merchantName=f"M{number}")
+            spend(dump, f"day{number}", cards=[card("c1", userId="u")], transactions=[one])
+            dump.write(f"day{number}", "agent_details", people)
+        sync("day1", "2026-01-05")
+        outcome = sync("day2", "2026-01-06")
+        counted = {t.table: (t.inserted, t.updated, t.unchanged) for t in outcome.published.tables}
+        assert {counted[table] for table in ("cards", "card_holders", "transactions")} == {(0, 1, 0)}
+
     def test_card_holders_without_a_transaction_have_no_name_yet(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
         spend(dump, "day1", cards=[card("c1", userId="u")])

@@ -9,6 +9,9 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line and exit; an interrupt is one line on stderr wherever it comes, imports included."""
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # they may be closed
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names from all over the world, on a terminal of another age
+            stream.reconfigure(errors="backslashreplace")
     try:
         from rollcall import cli
 

@@ -36,6 +36,7 @@ def without_password(url: str) -> tuple[str, str | None]:
     """A URL as a connection string that anybody may see, as in a list of processes, and the password that was in it."""
     given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     password = given.pop("password", None)
+    given.pop("sslpassword", None)
     return make_conninfo("", **given), password
 
 
@@ -59,15 +60,19 @@ def connect(url: str) -> Connection:
     """
     try:
         given = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
+        timeout = int(given.get("connect_timeout") or 10)
+        if "@" in str(given.get("host"))[1:]:  # what is before it is a part of the password
+            raise ValueError
+    except (psycopg.ProgrammingError, ValueError):
         raise DatabaseError(
-            "The database URL cannot be read.", "It looks like postgresql://user:password@host:5432/database."
+            "The database URL cannot be read.",
+            "It looks like postgresql://user:password@host:5432/database; write an @ in the password as %40.",
         ) from None
     try:
         connection = psycopg.connect(
             url,
             autocommit=True,
-            connect_timeout=int(given.get("connect_timeout") or 10),
+            connect_timeout=timeout,
             options=f"{given.get('options') or ''} -c TimeZone=UTC -c client_encoding=UTF8",
             application_name="rollcall",
         )

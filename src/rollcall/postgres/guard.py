@@ -1,5 +1,6 @@
 """The guards: how much a run may take away before a person has to say so."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -34,8 +35,7 @@ class Limits:
     max_rejected: str | None = None
 
     def __post_init__(self) -> None:
-        number = (self.max_rejected or "0").removesuffix("%")
-        if not number.replace(".", "", 1).isdigit() or ("." in number and not (self.max_rejected or "").endswith("%")):
+        if not re.fullmatch(r"[0-9]+|[0-9]*[.]?[0-9]+%", self.max_rejected or "0"):
             raise UsageError(
                 f"--max-rejected {self.max_rejected!r} is no limit.",
                 "Give a number, or a percentage like 5%.",
