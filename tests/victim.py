@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -50,8 +49,12 @@ def _terminate() -> None:
 
 
 def _crash() -> None:
-    with suppress(ProcessLookupError):
-        os.kill(max(_servers), signal.SIGKILL)
+    with _connect(URL, autocommit=True) as other:
+        alive = _execute(other, "SELECT max(pid) FROM pg_stat_activity WHERE pid = ANY (%s)", [list(_servers)])
+        (server,) = alive.fetchone()
+    if server:
+        os.kill(server, signal.SIGKILL)
+        sys.stderr.write("crashed\n")
 
 
 _HARMS: dict[str, Callable[[], None]] = {"kill": _kill, "terminate": _terminate, "crash": _crash, "list": lambda: None}
