@@ -73,11 +73,11 @@ class Syncs(RuleBasedStateMachine):
             assert self.db.one("SELECT status FROM sync_runs ORDER BY run_id DESC LIMIT 1") == "refused"
             self.torture.count("sequences: refused runs")
             return
-        before = self.db.rows_by_key()
+        rows = self.db.rows_by_key()
         outcome = self.run(label, on, only, force)
         self.state, self.spend, self.last = state, spend, (label, on, only)
         self.compare(outcome)
-        self.reckon(outcome, before, self.db.rows_by_key())
+        self.reckon(outcome, rows, self.db.rows_by_key())
         self.torture.count("sequences: runs compared")
 
     @precondition(lambda self: self.last is not None)

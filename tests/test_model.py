@@ -30,7 +30,26 @@ texts = st.sampled_from(
     ["", "a", "\\N", "\\.", "a\n\\.\nb", "tab\there", "cr\r\n", 'quo"te, comma', "é😀", "{x", "[", "null"]
 )
 odd: st.SearchStrategy[Any] = st.sampled_from(
-    [None, True, 5, 1.5, "x", "\x00", "{\x00", "\ud800", "|", "k" * 500, "k" * 501, [], {}, {"a": 1}, "2026-01-01T00:00:00Z", "", "true", "12"]
+    [
+        None,
+        True,
+        5,
+        1.5,
+        "x",
+        "\x00",
+        "{\x00",
+        "\ud800",
+        "|",
+        "k" * 500,
+        "k" * 501,
+        [],
+        {},
+        {"a": 1},
+        "2026-01-01T00:00:00Z",
+        "",
+        "true",
+        "12",
+    ]
 )
 moments = st.sampled_from(
     ["2026-01-01T00:00:00Z", "2026-01-02T05:30:00+05:30", "2026-01-02T00:00:00.123Z", "2026-01-03 00:00:00", None]
@@ -81,7 +100,9 @@ def records(draw: st.DrawFn, *, details: bool) -> Any:
         }
         record["contact" if draw(st.booleans()) else "extra"] = record.get("contact")
         if isinstance(record.get("contact"), dict):
-            record["contact"] |= {"avatar": draw(st.sampled_from([None, "u", {"avatar_url": "v"}, {"avatar_url": "\x00"}, {"b": 1}, [1]]))}
+            record["contact"] |= {
+                "avatar": draw(st.sampled_from([None, "u", {"avatar_url": "v"}, {"avatar_url": "\x00"}, {"b": 1}, [1]]))
+            }
     return {key: record[key] for key in draw(st.permutations(list(record)))}
 
 

@@ -479,7 +479,9 @@ class TestCardHolders:
             sync(day, "2026-01-05")
             assert self.holders(db) == {"u": who}
 
-    def test_card_holders_go_by_the_name_that_was_used_last_in_a_day(self, db: Database, dump: Dump, sync: Sync) -> None:
+    def test_card_holders_go_by_the_name_that_was_used_last_in_a_day(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
         names = ("Old", "Other", "Old")
         some = [
             transaction(str(nth), userId="u", userName=name, updatedTime=f"2026-01-05T0{nth}:00:00Z")

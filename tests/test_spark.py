@@ -23,7 +23,7 @@ from rollcall.engines import spark as spark_engine
 from rollcall.engines.spark import Spark, transpile
 from rollcall.errors import EngineError, UsageError
 from rollcall.postgres import staging
-from rollcall.postgres.database import connect
+from rollcall.postgres.database import connect, locked
 from rollcall.postgres.staging import Attempt, Load
 from rollcall.settings import Settings
 from tests.conftest import SAMPLE, Database, Dump, Shell, agent, new_database, sync_into
@@ -83,7 +83,9 @@ def test_a_task_that_spark_runs_again_leaves_no_row_twice(engine: Spark, db: Dat
     def write(sink: Any) -> list[str]:
         return engine.write("SELECT * FROM members", Twice(sink, str(tmp_path)))
 
-    (loaded,) = staging.load(db.url, [Load(TABLE, list(COLUMNS), write, is_distributed=True)])
+    with connect(db.url) as connection, locked(connection, wait=False, waiting=lambda: None):
+        holder = connection.info.backend_pid
+        (loaded,) = staging.load(db.url, holder, [Load(TABLE, list(COLUMNS), write, is_distributed=True)])
     assert loaded.rows == db.one(f"SELECT count(DISTINCT agent_id) FROM {TABLE}") == 1000
     assert len(list(tmp_path.iterdir())) == len(attempts(db)) == 4  # the rows that did not count are still there
     with connect(db.url) as connection:

@@ -87,7 +87,10 @@ contents = st.lists(st.sampled_from(TOKENS), max_size=12).map("".join)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(some=st.lists(st.tuples(endings, contents), min_size=1, max_size=5), how=st.sampled_from(["spooled", "too long for memory", "direct"]))
+@given(
+    some=st.lists(st.tuples(endings, contents), min_size=1, max_size=5),
+    how=st.sampled_from(["spooled", "too long for memory", "direct"]),
+)
 @example(some=[(".json", "[[1]"), (".json", "[2]]")], how="spooled")
 @example(some=[(".json", "[1], [2]"), (".json", "[3]")], how="spooled")
 @example(some=[(".json", '{"results": [1], "cards": [2]}'), (".json", "[3]")], how="too long for memory")
@@ -95,7 +98,10 @@ contents = st.lists(st.sampled_from(TOKENS), max_size=12).map("".join)
 @example(some=[(".json", '{"r\\u0065sults": [{"id": 1}]}'), (".json", '{"results": null}')], how="spooled")
 @example(some=[(".json", '{"r\\u0065sults": [2], "results": [1]}')], how="spooled")
 @example(some=[(".jsonl", '{"id": 1}, {"id": 2}\n[1\n2]'), (".jsonl", "1\n\n 2 ")], how="spooled")
-@example(some=[(".json", '[{"id": 1},\n'), (".json", '[{"id": 1}, ]'), (".json", '[{"id": 1}'), (".json", "[]")], how="direct")
+@example(
+    some=[(".json", '[{"id": 1},\n'), (".json", '[{"id": 1}, ]'), (".json", '[{"id": 1}'), (".json", "[]")],
+    how="direct",
+)
 @example(some=[(".jsonl", '{"id": 1}\n{"id": -inf}\n'), (".json", '[{"id": [nan]}]')], how="direct")
 @example(some=[(".jsonl", '{"id": 1}\n\x0c\n{"id": 2}\x0c\n'), (".json", '[{"id": 1}\x0c]')], how="spooled")
 @example(some=[(".json.gz", '{"results": [{"id": 1.50}, 2], "next": []}')], how="too long for memory")

@@ -15,9 +15,9 @@ from typing import Final
 class Type:
     """A column type: its SQL name, what a message calls it, and the text that it takes.
 
-    `form` is an anchored regular expression; None takes any text, of `most` characters where that is given. With `member`, an object stands for a text too: the
-    member of that name is kept, else the object's JSON. `is_exact`: a number's text is taken as it stands in the JSON,
-    because parsers make a float of it, which holds 15 digits.
+    `form` is an anchored regular expression; None takes any text, of `most` characters where that is given. With
+    `member`, an object stands for a text too: the member of that name is kept, else the object's JSON. `is_exact`: a
+    number's text is taken as it stands in the JSON, because parsers make a float of it, which holds 15 digits.
     """
 
     sql: str

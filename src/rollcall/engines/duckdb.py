@@ -52,7 +52,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 
 
-# What DuckDB takes for JSON and RFC 8259 does not: a trailing comma, or a number that is none; ILIKE is there for speed.
+# What DuckDB takes for JSON and RFC 8259 does not: a trailing comma, and numbers that are none. ILIKE is for speed.
 _IS_LAX: Final = r"""(
         regexp_matches(json, ',[ \t\r\n]*[}\]]') OR (json ILIKE '%nan%' OR json ILIKE '%inf%')
         AND regexp_matches(json, '(?i)(^|[:,\[])[ \t\r\n]*-?(nan|inf|infinity)[ \t\r\n]*([,}\]]|$)')

@@ -245,4 +245,6 @@ def load_for(connection: Connection, holder: int) -> None:
         [holder, _LOCK],
     ).fetchone()
     if held is None:
-        raise DatabaseError("The connection that held the database for this run was lost.", "Nothing was published. Run again.")
+        raise DatabaseError(
+            "The connection that held the database for this run was lost.", "Nothing was published. Run again."
+        )
