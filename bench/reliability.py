@@ -12,9 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 HEAD = """# Reliability
 
-What the promises in the [README](../README.md#promises) have been put through. `make torture` does what is counted here
-again and writes this page; `make test` does a seeded selection. A count is of cases in which the promise held: one in which it
-does not fails the run.
+What the promises in the [README](../README.md#promises) have been put through. `make torture` does what is counted
+here again and writes this page; `make test` does a seeded selection. A count is of cases in which the promise held: one
+in which it does not fails the run.
 
 | what was done | times |
 |---|---:|
