@@ -214,12 +214,10 @@ def _counts(
     unchanged, deactivated = 0, 0
     rows = staged.get(publication.stages.get(table, f"stg_{table}"))
     if rows is not None:  # a history has no staging, and all its rows but today's are what they were
-        ((unchanged, touched),) = connection.execute(
-            sql.SQL(
-                """SELECT count(*) FILTER (WHERE NOT is_new), count(*) FILTER (WHERE is_new)
-                FROM {}, LATERAL (SELECT xmin = pg_current_xact_id()::xid AS is_new) AS row"""
-            ).format(sql.Identifier(table))
-        ).fetchall()
+        ((me,),) = connection.execute("SELECT pg_current_xact_id()::xid::TEXT").fetchall()
+        by_me = sql.SQL("SELECT count(*), count(*) FILTER (WHERE xmin = {}::xid) FROM {}")
+        ((there, touched),) = connection.execute(by_me.format(me, sql.Identifier(table))).fetchall()
+        unchanged = there - touched
         updated = touched - inserted  # a row that is changed, and then linked, is updated twice
     if table == next(iter(publication.feeds)):
         mine = Counter({c.change: c.count for c in changes if c.pipeline == publication.pipeline})

@@ -16,6 +16,9 @@ $$;
 COMMENT ON FUNCTION rollcall_begin IS
 'Wait for other runs to end, and see that a pipeline is staged: stg_syncs says so, or rollcall.sync_date is set.';
 
+COMMENT ON TABLE sync_runs IS
+'The ledger: one row per sync or publish that began, unless it was killed; a plan, and staging alone, leave none.';
+
 -- migrate:down
 
 DROP FUNCTION rollcall_begin;
