@@ -27,7 +27,6 @@ WHOLE_FILES = {
     "comma before the end": (b"[%b, ]\n" % MANY, "is not JSON", "a.json"),
     "cut short, and a name of several parts": (b"[%b,\n" % MANY, "the file ends there", "b\\a.json"),
     "inf": (b"[%b]" % MANY.replace(b'"id": 9,', b'"id": 9, "x": -inf,'), "is not JSON", "a.json"),
-    "form feed": (b'[{"id": 2}\x0c]', "is not JSON", "a.json"),
     "cut short": (b'[{"id": 2, "contact"', "is not JSON", "a.json"),
     "trailing comma": (b'[{"id": 2},]', "is not JSON", "a.json"),
     "trailing comma inside": (b'[{"id": 2, }]', "is not JSON", "a.json"),
