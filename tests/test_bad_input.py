@@ -136,7 +136,8 @@ def test_a_key_twice_is_rejected_and_kept_as_it_came(db: Database, dump: Dump, s
     twice = '{"id": 2, "contact": {"email": "a", "email": "b", "name": "n"}, "available": true, "available": false}'
     dump.write("day1", "agent_details", f"[{json.dumps(GOOD)}, {twice}]".encode())
     sync("day1", "2026-01-05")
-    (error,) = db.rows("SELECT error_message, raw_record FROM agent_pipeline_errors")
+    (error,) = db.rows("SELECT agent_id, error_message, raw_record FROM agent_pipeline_errors")
+    assert error["agent_id"] == 2
     assert error["error_message"] == (
         "the record: has a key more than once: available; contact: has a key more than once: email"
     )

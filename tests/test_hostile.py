@@ -90,6 +90,17 @@ def test_what_is_spoiled_is_valid_and_whole(db: Database, dump: Dump, sync: Sync
     assert db.one("SELECT count(*) FROM transactions") == 1
 
 
+def test_a_fault_in_a_record_that_lacks_nothing_is_found(db: Database, dump: Dump, sync: Sync) -> None:
+    given = {name: value for name, value in hostile.FULL["agent_details"].items() if value is not None}
+    whole = hostile.full(given, hostile.CONTRACTS["agent_details"])
+    dump.write("day1", "agent_details", [whole, whole | {"id": 8, "available": "?"}])
+    sync("day1", "2026-01-05")
+    (error,) = db.rows(
+        "SELECT agent_id, error_message FROM agent_pipeline_errors WHERE error_type <> 'REFERENCE_ERROR'"
+    )
+    assert error == {"agent_id": 8, "error_message": 'available: found "?", expected true or false'}
+
+
 @pytest.mark.parametrize("part", range(20))
 def test_hostile_input_costs_itself_alone(part: int, db: Database, dump: Dump, torture: Torture) -> None:
     some = EVERY[part::20] if torture.is_full else random.Random(part).sample(EVERY[part::20], 2)

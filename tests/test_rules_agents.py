@@ -130,7 +130,7 @@ class TestBadRecord:
             {"channel": "ticket", "is_available": False},
         ]
         assert [r["error_message"] for r in db.rows("SELECT error_message FROM agent_pipeline_errors ORDER BY 1")] == [
-            "availability[1].channel: missing, expected text",
+            "availability[1].channel: missing, expected text of at most 500 characters",
             'availability[2].available: found "maybe", expected true or false',
             'group_ids[1]: found "x", expected an integer of at most 64 bits',
             "group_ids[2]: missing, expected an integer of at most 64 bits",
@@ -261,3 +261,18 @@ class TestDuplicates:
         bad = agent(1, contact={"name": "bad"}, updated_at="2027-01-01T00:00:00Z", available="?")
         dump.write("day1", "agent_details", [agent(1, contact={"name": "good"}), bad])
         assert self.name_after(db, sync)[0] == "good"
+
+    def test_duplicates_a_bad_record_never_wins_over_several(self, db: Database, dump: Dump, sync: Sync) -> None:
+        bad = agent(1, contact={"name": "bad"}, updated_at="2027-01-01T00:00:00Z", available="?")
+        some = [agent(1, contact={"name": name}) for name in ("first", "second")]
+        dump.write("day1", "agent_details", [*some, bad])
+        assert self.name_after(db, sync)[0] == "second"
+
+    def test_duplicates_in_a_list_the_last_position_wins(self, db: Database, dump: Dump, sync: Sync) -> None:
+        channels = [{"channel": "chat", "available": available} for available in (False, True, False)]
+        dump.write("day1", "agent_details", [agent(1, availability=channels)])
+        sync("day1", "2026-01-05")
+        assert db.rows("SELECT is_available FROM agent_availability") == [{"is_available": False}]
+        dump.write("day2", "agent_details", [agent(1, availability=channels[:2])])
+        sync("day2", "2026-01-06")
+        assert db.rows("SELECT is_available FROM agent_availability") == [{"is_available": True}]

@@ -89,6 +89,7 @@ class TestMoney:
             "plain": digits,
             "spelled": digits.replace('"t"', '"s"').replace('"exchangeRate" ', '"exchang\\u0065Rate" '),
             "elsewhere": digits.replace('"t"', '"e"').replace('"symbol"', '"more": {"exchangeRate": 9}, "symbol"'),
+            "before": digits.replace('"t"', '"b"').replace('{"originalC', '{"more": {"exchangeRate": 9}, "originalC'),
             "as text": digits.replace('"t"', '"x"').replace(rate, f'"{rate}"'),
         }
         for name, text in more.items():
@@ -97,7 +98,7 @@ class TestMoney:
         sync("day1", "2026-01-05")
         rows = db.rows("SELECT transaction_id AS id, exchange_rate, amount FROM transactions ORDER BY 1")
         assert {(row["id"], str(row["exchange_rate"]), str(row["amount"])) for row in rows} == {
-            (name, rate, amount) for name in "atesx"
+            (name, rate, amount) for name in "abtesx"
         }
 
     @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
@@ -204,6 +205,7 @@ class TestMoney:
         assert spent(db).keys() == {"good"}
         assert message in errors(db)["t"]
         assert "European" not in errors(db)["t"]
+        assert db.one("SELECT raw_record ->> 'id' FROM transaction_pipeline_errors WHERE transaction_id = 't'") == "t"
 
     @pytest.mark.parametrize("name", ["id", "userId", "cardId", "budgetId"])
     def test_keys_are_of_a_length_that_an_index_takes(self, name: str, db: Database, dump: Dump, sync: Sync) -> None:
