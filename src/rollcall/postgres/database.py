@@ -246,5 +246,6 @@ def load_for(connection: Connection, holder: int) -> None:
     ).fetchone()
     if held is None:
         raise DatabaseError(
-            "The connection that held the database for this run was lost.", "Nothing was published. Run again."
+            "The connection to PostgreSQL was lost: the one that held the database for this run.",
+            "Nothing was published. Run again.",
         )
