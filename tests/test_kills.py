@@ -227,7 +227,7 @@ def test_a_disk_that_is_full_under_postgresql(template: str, torture: Torture) -
 
 
 def wait_for(url: str) -> None:
-    for _ in range(100):
+    for _ in range(600):
         with suppress(psycopg.OperationalError):
             psycopg.connect(url).close()
             return
