@@ -100,7 +100,7 @@ def look_up(lookup: Lookup, relation: str, found: str) -> str:
     is_missing = "is_wanting AND found.value IS NULL"
     return f"""SELECT one.* EXCLUDE (is_wanting, error_type, error_message, raw_record), found.value AS {lookup.name},
     CASE WHEN {is_missing} THEN '{VALIDATION_ERROR}' ELSE error_type END AS error_type,
-    CASE WHEN {is_missing} THEN concat_ws('; ', error_message, {_quoted(lookup.message)})
+    CASE WHEN {is_missing} THEN concat_ws('; ', error_message, {sql_text(lookup.message)})
         ELSE error_message END AS error_message,
     CASE WHEN error_type IS NOT NULL OR {is_missing} THEN raw_record END AS raw_record
 FROM {relation} AS one
@@ -127,7 +127,7 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
         *(_tell(f, label) for f in fields),
         *map(_tell_list, lists),
         *(_tell_object(contract, o, label) for o in objects),
-        *(f"CASE WHEN {rule.broken} THEN {_quoted(rule.message)} END" for rule in contract.rules),
+        *(f"CASE WHEN {rule.broken} THEN {sql_text(rule.message)} END" for rule in contract.rules),
     ]
     # A record that has to look something up may yet turn out to be bad.
     is_kept, wanting = "error_type IS NOT NULL", []
@@ -311,8 +311,8 @@ def _is_no_object(contract: Contract, path: str) -> str:
 def _subject(path: str, label: str) -> str:
     """The SQL text that names what a message is about; `label` is SQL that names the element, empty for a record."""
     if label:
-        return label + _quoted(f".{path}" if path else "")
-    return _quoted(path or "the record")
+        return label + sql_text(f".{path}" if path else "")
+    return sql_text(path or "the record")
 
 
 def _shown(text: str) -> str:
@@ -325,5 +325,6 @@ def _shown_json(json: str) -> str:
     return f"left(CAST({json} AS VARCHAR), 60)"
 
 
-def _quoted(text: str) -> str:
+def sql_text(text: str) -> str:
+    """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from rollcall.contract import Contract, Lookup
 from rollcall.engines import Engine, open_engine
 from rollcall.errors import InputError, RefusedError, RollcallError, UsageError
-from rollcall.flatten import check_elements, check_records, lists_of, look_up, newest, repeated, wanted
+from rollcall.flatten import check_elements, check_records, lists_of, look_up, newest, repeated, sql_text, wanted
 from rollcall.pipelines import PIPELINES, Pipeline
 from rollcall.pipelines.pipeline import Source
 from rollcall.postgres import database, ledger, staging
@@ -381,8 +381,7 @@ def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, in
 
 def _describe_run(engine: Engine, run: ledger.Run, read: list[StagedSource]) -> None:
     """Tell the pipelines' SELECTs what they may need to know of the run."""
-    day = run.sync_day.replace("'", "''")
-    engine.create("sync", f"SELECT '{day}' AS sync_day, '{run.source}' AS source")
+    engine.create("sync", f"SELECT {sql_text(run.sync_day)} AS sync_day, '{run.source}' AS source")
     rows = ", ".join(f"('{s.source}', {s.found}, {s.complete})" for s in read if s.is_folder)
     engine.create("folders", f"SELECT * FROM (VALUES {rows}) AS folders (name, found, complete)")
 

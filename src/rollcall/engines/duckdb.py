@@ -28,7 +28,7 @@ import duckdb
 from rollcall.engines import Rows, Sink
 from rollcall.engines.spool import DocumentSpool, no_room
 from rollcall.errors import EngineError
-from rollcall.flatten import UNREAD
+from rollcall.flatten import UNREAD, sql_text
 from rollcall.source import (
     Folder,
     Record,
@@ -180,7 +180,7 @@ class DuckDB:
             with spool.open("wb") as sink:
                 sink.writelines(part())
             self._run(  # a part may have no row, in which nothing could be detected
-                f"COPY {name} FROM {_quoted(spool)} (FORMAT csv, HEADER false, AUTO_DETECT false,"
+                f"COPY {name} FROM {sql_text(str(spool))} (FORMAT csv, HEADER false, AUTO_DETECT false,"
                 r" DELIMITER '\t', QUOTE '', ESCAPE '', NULLSTR '\N')"
             )
             spool.unlink()
@@ -404,10 +404,6 @@ def _exact_row(file: SourceFile, record: Record) -> bytes:
 def _literally(path: str) -> str:
     """A path as DuckDB takes it: it reads `*`, `?` and `[` in one as a pattern."""
     return re.sub(r"([*?[])", r"[\1]", path)
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _escaped(column: str) -> str:
