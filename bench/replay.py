@@ -21,7 +21,6 @@ from unittest.mock import patch
 
 import pytest
 from psycopg import sql
-from psycopg.rows import dict_row
 
 from rollcall import pipelines, sync
 from rollcall.errors import RollcallError
@@ -51,41 +50,36 @@ class Step:
     after: Any
 
 
-def contents(connection: Any) -> dict[str, bytes]:
-    """Every table that has rows, as COPY gives it."""
-    names = connection.execute(
+def names_of(connection: Any) -> list[str]:
+    """Every table that a run may fill."""
+    found = connection.execute(
         """SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::REGNAMESPACE
         AND relname <> 'schema_migrations'"""
     ).fetchall()
+    return [name for (name,) in found]
+
+
+def contents(connection: Any) -> dict[str, bytes]:
+    """Every table that has rows, as COPY gives it."""
     found = {}
-    for (name,) in names:
+    for name in names_of(connection):
         with connection.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(name))) as copy:
             found[name] = b"".join(map(bytes, copy))
     return {name: rows for name, rows in found.items() if rows}
 
 
 def restore(connection: Any, tables: dict[str, bytes]) -> None:
-    """Fill tables, which are as they were migrated; as replicas do, without a look at foreign keys."""
-    connection.execute("SET LOCAL session_replication_role = replica")
-    connection.execute("DELETE FROM sync_watermarks")
-    for name, rows in tables.items():
-        with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(name))) as copy:
-            copy.write(rows)
-    connection.execute("SET LOCAL session_replication_role = origin")
+    """Give all tables these rows, as replicas do: without a look at foreign keys.
 
-
-class Inside(Database):
-    """Questions asked on a connection, and so inside its transaction."""
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-
-    def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
-        """The rows of a query."""
-        found: list[dict[str, Any]] = (
-            self.connection.cursor(row_factory=dict_row).execute(query, parameters or None).fetchall()
-        )
-        return found
+    In a transaction of its own, as the ledger tells by its transaction what a run has touched.
+    """
+    with connection.transaction():
+        connection.execute("SET LOCAL session_replication_role = replica")
+        for name in names_of(connection):
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
+        for name, rows in tables.items():
+            with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(name))) as copy:
+                copy.write(rows)
 
 
 def seen(db: Database, outcome: sync.Outcome | None) -> Any:
@@ -160,13 +154,13 @@ def replay(file: Path, url: str, first: list[int]) -> int | None:
     """The first step of which the result differs."""
     steps: list[Step] = pickle.loads(file.read_bytes())
     with migrated(url) as made, database.connect(made) as connection:
+        db = Database(made)
         # Rows that are restored have numbers; those that are made after them must have others.
         connection.execute("SELECT setval(seqrelid::REGCLASS, 1000000) FROM pg_sequence")
         for number in [*first, *(n for n in range(len(steps)) if n not in first)]:
-            with connection.transaction(force_rollback=True):
-                restore(connection, steps[number].before)
-                if seen(Inside(connection), publish(connection, steps[number])) != steps[number].after:
-                    return number
+            restore(connection, steps[number].before)
+            if seen(db, publish(connection, steps[number])) != steps[number].after:
+                return number
     return None
 
 
