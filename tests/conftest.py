@@ -87,15 +87,15 @@ def other_servers() -> dict[str, Path]:
 
 
 @contextmanager
-def another_server(name: str = "pginstall", auth: str = "trust") -> Iterator[str]:
+def another_server(name: str = "pginstall", auth: str = "trust", settings: str = "") -> Iterator[str]:
     """A server of another kind for the length of a test; yields a URL."""
-    with server_to_restart(name, auth) as (url, _):
+    with server_to_restart(name, auth, settings=settings) as (url, _):
         yield url
 
 
 @contextmanager
 def server_to_restart(
-    name: str = "pginstall", auth: str = "trust", parent: str = "/tmp"
+    name: str = "pginstall", auth: str = "trust", parent: str = "/tmp", settings: str = ""
 ) -> Iterator[tuple[str, Callable[[str], None]]]:
     """The like; yields also what restarts it, given the mode of pg_ctl in which it is to stop."""
     home = Path(tempfile.mkdtemp(prefix="rollcall-pg-", dir=parent))  # a socket's path must be short
@@ -111,6 +111,8 @@ def server_to_restart(
     options = [f"--auth={auth}", "-U", "postgres", "-E", "UTF8", "--pwfile", str(password), "-D", str(home / "data")]
     try:
         subprocess.run([str(binaries / "initdb"), *options], check=True, capture_output=True, **as_other)
+        with (home / "data/postgresql.conf").open("a") as conf:
+            conf.write(settings)
         start = [*control, "-o", f"-h '' -k {home}", "-l", str(home / "log"), "start"]
         subprocess.run(start, check=True, stdout=subprocess.DEVNULL, **as_other)
 

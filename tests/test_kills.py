@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from rollcall.postgres import embedded
 from tests.conftest import (
     DAYS,
     SAMPLE,
@@ -184,10 +185,14 @@ def test_the_connection_ended_at_any_step(chunk: int, scene: Scene, torture: Tor
             torture.count(f"connection ended at a step: as {judge(scene, url)}")
 
 
-@pytest.mark.parametrize("day", ["day1", "day2"])
-def test_the_server_crashed_at_any_step(day: str, template: str, torture: Torture) -> None:
+@pytest.mark.parametrize(
+    ("day", "settings"),
+    [("day1", ""), ("day2", ""), ("day1", embedded.SETTINGS)],
+    ids=["first load", "second day", "first load, embedded server"],
+)
+def test_the_server_crashed_at_any_step(day: str, settings: str, template: str, torture: Torture) -> None:
     """On a server of its own: when one of its processes is killed, PostgreSQL restarts, and empties unlogged tables."""
-    with another_server() as server:
+    with another_server(settings=settings) as server:
         make_migrated(server, template)
         for scene in setting_on(server, template, day):
             steps = random.Random(4).sample(range(1, scene.steps + 1), 40 if torture.is_full else 3)

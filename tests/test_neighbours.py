@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
@@ -15,26 +16,61 @@ from rollcall.errors import DatabaseError, UsageError
 from rollcall.postgres import staging
 from rollcall.postgres.guard import Limits
 from rollcall.settings import Settings
-from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, Sync, agent, server_to_restart, sync_into
+from tests.conftest import (
+    DAYS,
+    SAMPLE,
+    Database,
+    Dump,
+    Shell,
+    Sync,
+    agent,
+    new_database,
+    server_to_restart,
+    sync_into,
+)
 
+BEGAN = datetime.now(UTC)
 COMMAND = ("sync", str(SAMPLE), "--day", "day1", "--sync-date", "2026-01-05", "--json")
 
 
-def test_two_syncs_started_together_are_as_one_after_the_other(shell: Shell, db: Database) -> None:
-    command = [sys.executable, "-m", "rollcall", *COMMAND]
-    both = [
-        subprocess.Popen(
-            command, env=shell.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=shell.tmp_path
-        )
-        for _ in range(2)
+def together(commands: Sequence[Sequence[str]], shell: Shell) -> None:
+    """Start them all, and see that all end well."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    main = [sys.executable, "-m", "rollcall"]
+    started = [
+        subprocess.Popen([*main, *command], env=shell.environment, cwd=shell.tmp_path, **pipes) for command in commands
     ]
-    ends = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], ends
+    ends = [process.communicate() for process in started]
+    assert not any(process.returncode for process in started), ends
+
+
+def test_two_syncs_started_together_are_as_one_after_the_other(shell: Shell, db: Database) -> None:
+    together([COMMAND, COMMAND], shell)
     assert db.rows("SELECT status, count(*) FROM sync_runs GROUP BY 1") == [{"status": "succeeded", "count": 2}]
     assert db.one("SELECT count(*) FROM agents") == 25
     inserted = db.rows("SELECT inserted FROM sync_run_tables WHERE table_name = 'agents' ORDER BY run_id")
     assert [row["inserted"] for row in inserted] == [25, 0]
     assert db.one("SELECT count(*) FROM agent_pipeline_errors") == 7
+
+
+def test_two_days_started_together_are_as_one_after_the_other(
+    shell: Shell, db: Database, server: str, template: str
+) -> None:
+    def final(database: Database) -> dict[str, Any]:
+        found = database.everything(BEGAN)
+        return {table: rows for table, rows in found.items() if not table.startswith(("stg_", "sync_run"))}
+
+    days = ["day1", "day2"]
+    either = []
+    for order in (days, days[::-1]):
+        with new_database(server, template) as url:
+            for day in order:
+                sync_into(url, str(SAMPLE), day, DAYS[day])
+            one_by_one = Database(url)
+            either.append(final(one_by_one))
+            one_by_one.connection.close()
+    together([["sync", str(SAMPLE), "--day", day, "--sync-date", DAYS[day]] for day in days], shell)
+    assert final(db) in either
 
 
 def test_a_run_that_lost_its_connection_leaves_staging_to_the_next(

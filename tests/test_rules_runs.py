@@ -5,13 +5,13 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from rollcall.errors import BusyError, RollcallError, UsageError
+from rollcall.errors import BusyError, DatabaseError, RollcallError, UsageError
 from rollcall.postgres import database
 from rollcall.postgres.guard import Limits
 from rollcall.settings import Settings
 from rollcall.sync import Refused, Request
 from rollcall.sync import sync as run
-from tests.conftest import Database, Dump, Sync, agent, changes, group, role
+from tests.conftest import Database, Dump, Sync, agent, changes, group, role, sync_into
 
 
 class TestHistory:
@@ -327,6 +327,12 @@ class TestBoundedDamage:
             with pytest.raises(Refused, match="11 of 50 members of groups would go"):
                 sync("day2", "2026-01-06")
         assert db.one("SELECT count(*) FROM group_membership") == (kept if passes else 50)
+
+    def test_bounded_damage_needs_a_server_that_counts(self, db: Database, dump: Dump) -> None:
+        dump.write("day1", "agent_details", [agent(1)])
+        with pytest.raises(DatabaseError, match="counts no rows"):
+            sync_into(f"{db.url}&options=-c%20track_counts%3Doff", str(dump.path), "day1", "2026-01-05")
+        assert not db.status()
 
     @pytest.mark.parametrize(("limit", "passes"), [("1", True), ("0", False), ("50%", True), ("49.9%", False)])
     def test_bounded_damage_max_rejected(self, limit: str, passes: bool, db: Database, dump: Dump, sync: Sync) -> None:

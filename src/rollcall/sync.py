@@ -203,6 +203,7 @@ def _database(settings: Settings, tell: Tell, *, wait: bool) -> Iterator[tuple[C
         database.connect(url) as connection,
         database.locked(connection, wait=wait, waiting=lambda: tell("waiting for another run to end")),
     ):
+        database.check_counting(connection)
         if database.migrate(connection, url):
             tell("database migrated")
         yield connection, url

@@ -138,6 +138,19 @@ def explained() -> Iterator[None]:
         ) from error
 
 
+def check_counting(connection: Connection) -> None:
+    """See that PostgreSQL counts the rows that are written: guards and ledger ask it how many a run has touched.
+
+    Raises:
+        DatabaseError: it does not.
+    """
+    if connection.execute("SHOW track_counts").fetchone() == ("off",):
+        raise DatabaseError(
+            "The server counts no rows (track_counts is off), and so no guard can tell how many a run takes away.",
+            "Turn it on for the server, or as a superuser for this user: ALTER ROLE … SET track_counts = on.",
+        )
+
+
 def migrate(connection: Connection, url: str) -> list[str]:
     """Apply the pending migrations with dbmate; return their names.
 
