@@ -214,9 +214,8 @@ def _counts(
     unchanged, deactivated = 0, 0
     rows = staged.get(publication.stages.get(table, f"stg_{table}"))
     if rows is not None:  # a history has no staging, and all its rows but today's are what they were
-        ((me,),) = connection.execute("SELECT pg_current_xact_id()::xid::TEXT").fetchall()
-        by_me = sql.SQL("SELECT count(*), count(*) FILTER (WHERE xmin = {}::xid) FROM {}")
-        ((there, touched),) = connection.execute(by_me.format(me, sql.Identifier(table))).fetchall()
+        by_me = sql.SQL("SELECT count(*), count(*) FILTER (WHERE xmin = (SELECT pg_current_xact_id()::xid)) FROM {}")
+        ((there, touched),) = connection.execute(by_me.format(sql.Identifier(table))).fetchall()
         unchanged = there - touched
         updated = touched - inserted  # a row that is changed, and then linked, is updated twice
     if table == next(iter(publication.feeds)):
