@@ -42,7 +42,7 @@ def main() -> None:
     kills = sum(
         times
         for what, times in found.items()
-        if re.match("killed|interrupted|connection ended|server crashed|.* full:", what) and "nearly" not in what
+        if re.match("killed|interrupted|connection ended|server crashed|.* full[:,]", what) and "nearly" not in what
     )
     when = f"{datetime.now(UTC):%Y-%m-%d}"
     said = f"\nIn all {kills:,} runs came to harm on {when}, each followed by a sync that put things right.\n"

@@ -174,7 +174,7 @@ def test_a_full_server_is_told_and_changes_nothing(shell: Shell, dump: Dump, db:
     db.connection.execute("CREATE TRIGGER full_disk BEFORE INSERT ON agent_status_history EXECUTE FUNCTION full_disk()")
     done = shell.run("sync", dump.path, "--day", "day1")
     assert done.returncode == 1
-    assert "PostgreSQL has no room left: " in done.stderr
+    assert "PostgreSQL has no room left: could not extend file: No space left on device\n" in done.stderr
     assert db.one("SELECT count(*) FROM agents") == 0
 
 

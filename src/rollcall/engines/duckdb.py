@@ -79,6 +79,22 @@ def _from_json(place: str, *, is_lines: bool) -> str:
 FROM read_json_objects(?, format = {style}, filename = true)"""
 
 
+def make_temp(prefix: str, parent: Path | None = None) -> Path:
+    """Make a temporary folder: in `parent`, or where the system has them.
+
+    Raises:
+        EngineError: none can be made.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    except OSError as error:
+        where = f" in {Path(error.filename).parent}" if error.filename else ""
+        raise EngineError(
+            f"No temporary folder can be made{where}: {error.strerror}.",
+            "Free space there, or set ROLLCALL_TEMP_FOLDER (with Spark TMPDIR) to a folder with more.",
+        ) from error
+
+
 class DuckDB:
     """An in-memory DuckDB whose memory is bounded; what does not fit goes to `temp_folder`."""
 
@@ -91,13 +107,7 @@ class DuckDB:
         self._temp_parent = temp_folder
 
     def __enter__(self) -> Self:
-        try:
-            self._temp = Path(tempfile.mkdtemp(prefix=TEMP, dir=self._temp_parent))
-        except OSError as error:
-            raise EngineError(
-                f"No temporary folder can be made in {self._temp_parent or tempfile.gettempdir()}: {error.strerror}.",
-                "Set ROLLCALL_TEMP_FOLDER to one with free space.",
-            ) from error
+        self._temp = make_temp(TEMP, self._temp_parent)
         for old in self._temp.parent.glob(f"{TEMP}*"):  # of runs that were killed
             with suppress(FileNotFoundError):  # of a run that ends just now
                 if time.time() - old.stat().st_mtime > _TEMP_IS_OLD:

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,6 +30,7 @@ from sqlglot.errors import ErrorLevel
 
 from rollcall import source
 from rollcall.engines import Rows, Sink
+from rollcall.engines.duckdb import make_temp
 from rollcall.engines.executor import (
     PART,
     CheckRows,
@@ -344,7 +344,7 @@ def _start(conf: dict[str, str]) -> tuple[SparkSession, Path | None]:
     check_java()
     if conf.get("spark.master", "local").startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    folder = Path(tempfile.mkdtemp(prefix="rollcall-spark-"))
+    folder = make_temp("rollcall-spark-")
     builder = builder.config(map={**_STARTED, "spark.sql.warehouse.dir": str(folder / "warehouse"), **conf})
     stderr = os.dup(2)
     with (folder / "log").open("wb") as log:

@@ -92,9 +92,10 @@ def connect(url: str) -> Connection:
 
 
 def _reason(error: psycopg.Error) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = lines[-1] if lines else type(error).__name__
-    return last.rpartition("FATAL:")[2].strip() or last
+    if error.diag.message_primary:
+        return error.diag.message_primary
+    said = str(error).strip().partition("\n")[0]  # what follows is advice, or the like of other hosts
+    return said.rpartition("failed: ")[2].removeprefix("FATAL:").strip() or type(error).__name__
 
 
 @contextmanager
@@ -133,9 +134,7 @@ def explained() -> Iterator[None]:
             raise DatabaseError(
                 f"The connection to PostgreSQL was lost: {_reason(error)}", "Nothing was published. Run again."
             ) from error
-        raise DatabaseError(
-            f"PostgreSQL refuses: {error.diag.message_primary or _reason(error)}", "Nothing was published."
-        ) from error
+        raise DatabaseError(f"PostgreSQL refuses: {_reason(error)}", "Nothing was published.") from error
 
 
 def check_counting(connection: Connection) -> None:
