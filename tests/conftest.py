@@ -87,10 +87,22 @@ def other_servers() -> dict[str, Path]:
 
 
 @contextmanager
-def another_server(name: str = "pginstall", auth: str = "trust", settings: str = "") -> Iterator[str]:
+def another_server(name: str = "pginstall", auth: str = "trust") -> Iterator[str]:
     """A server of another kind for the length of a test; yields a URL."""
-    with server_to_restart(name, auth, settings=settings) as (url, _):
+    with server_to_restart(name, auth) as (url, _):
         yield url
+
+
+@contextmanager
+def another_embedded() -> Iterator[str]:
+    """An embedded server for the length of a test; yields a URL."""
+    home = Path(tempfile.mkdtemp(prefix="rollcall-pg-", dir="/tmp"))
+    home.chmod(0o755)  # it may run as another user
+    try:
+        yield embedded.start(home)
+    finally:
+        embedded.stop(home)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager

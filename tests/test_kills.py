@@ -8,8 +8,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +19,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rollcall.postgres import embedded
 from tests.conftest import (
     DAYS,
     SAMPLE,
     Database,
     Torture,
+    another_embedded,
     another_server,
     drop_database,
     heed_ctrl_c,
@@ -187,18 +187,24 @@ def test_the_connection_ended_at_any_step(chunk: int, scene: Scene, torture: Tor
 
 
 @pytest.mark.parametrize(
-    ("day", "settings"),
-    [("day1", ""), ("day2", ""), ("day1", embedded.SETTINGS)],
+    ("day", "server_of_its_own"),
+    [("day1", another_server), ("day2", another_server), ("day1", another_embedded)],
     ids=["first load", "second day", "first load, embedded server"],
 )
-def test_the_server_crashed_at_any_step(day: str, settings: str, template: str, torture: Torture) -> None:
+def test_the_server_crashed_at_any_step(
+    day: str, server_of_its_own: Callable[[], AbstractContextManager[str]], template: str, torture: Torture
+) -> None:
     """On a server of its own: when one of its processes is killed, PostgreSQL restarts, and empties unlogged tables."""
-    with another_server(settings=settings) as server:
+    with server_of_its_own() as server:
         make_migrated(server, template)
         for scene in setting_on(server, template, day):
             steps = random.Random(4).sample(range(1, scene.steps + 1), 40 if torture.is_full else 3)
             for number in steps:
                 with scene.database() as url:
+                    with psycopg.connect(url, autocommit=True) as connection:
+                        # The copy itself does not survive a crash: with wal_level = minimal, PostgreSQL 16 and 18
+                        # lose the pages of indexes of unlogged tables that CREATE DATABASE has copied.
+                        connection.execute("CHECKPOINT")
                     process = scene.victim(url, "crash", number)
                     said = process.communicate()[1]
                     is_crash = said.startswith("crashed\n")

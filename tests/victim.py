@@ -45,7 +45,7 @@ def _kill() -> None:
 
 def _terminate() -> None:
     with _connect(URL, autocommit=True) as other:
-        for server in _servers:
+        for server in list(_servers):  # other threads add to them
             _execute(other, "SELECT pg_terminate_backend(%s)", [server])
 
 

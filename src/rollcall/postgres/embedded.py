@@ -20,7 +20,7 @@ from rollcall.logs import KeptLog
 DATABASE: Final = "rollcall"
 
 # Nobody replicates from this server: without the log that replicas need, filling a new table writes no log at all.
-SETTINGS: Final = """
+_SETTINGS: Final = """
 # rollcall
 wal_level = minimal
 max_wal_senders = 0
@@ -59,7 +59,7 @@ def _start(data: Path) -> str:
     if not (data / "PG_VERSION").exists():
         server.ensure_pgdata_inited()
         with (data / "postgresql.conf").open("a") as conf:
-            conf.write(SETTINGS)
+            conf.write(_SETTINGS)
     server.start()
     info = server.get_postmaster_info()
     if info.socket_dir is None:  # Windows has no sockets

@@ -190,7 +190,10 @@ def _set(connection: Connection, run: Run) -> None:
 
 
 def _written(connection: Connection, publications: Iterable[Publication]) -> dict[str, tuple[int, int, int]]:
-    """Rows inserted, updated and deleted so far in this transaction, as PostgreSQL itself counts them."""
+    """Rows inserted, updated and deleted so far, as PostgreSQL itself counts them.
+
+    So far in this transaction, and in those before it on this connection that it has not yet reported to others.
+    """
     rows = connection.execute(
         """SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_xact_user_tables
         WHERE relid = ANY (%s::REGCLASS[])""",
