@@ -151,6 +151,28 @@ def test_a_user_without_rights_is_told_so(shell: Shell, db: Database, url: str, 
     assert db.one("SELECT count(*) FROM agents") == 0
 
 
+def test_an_interrupt_where_python_cannot_raise_it_is_not_lost(tmp_path: Path) -> None:
+    """As in the callbacks of its imports, which are hit once in a hundred times."""
+    code = """if True:
+        import time
+        from rollcall import __main__, cli
+
+        class Import:
+            def __del__(self) -> None:
+                raise KeyboardInterrupt
+
+        def main() -> int:
+            Import()
+            for _ in range(500):
+                time.sleep(0.01)
+            return 0
+
+        cli.main = main
+        __main__.main()"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1), done.stderr
+
+
 def test_a_full_disk_is_told_and_changes_nothing(shell: Shell, dump: Dump, db: Database) -> None:
     dump.write("day1", "agent_details", [agent(n, signature="x" * 500) for n in range(300)])
 

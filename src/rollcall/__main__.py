@@ -3,7 +3,16 @@
 import io
 import signal
 import sys
+import threading
 from typing import NoReturn
+
+
+def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Send an interrupt once more, in a moment: it came where Python raises nothing, as in a callback of its imports."""
+    if lost.exc_type is KeyboardInterrupt:
+        threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def main() -> NoReturn:
@@ -12,6 +21,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names from all over the world, on a terminal of another age
             stream.reconfigure(errors="backslashreplace")
+    sys.unraisablehook = _interrupt_again
     try:
         from rollcall import cli
 
