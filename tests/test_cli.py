@@ -151,18 +151,23 @@ def test_a_user_without_rights_is_told_so(shell: Shell, db: Database, url: str, 
     assert db.one("SELECT count(*) FROM agents") == 0
 
 
-def test_an_interrupt_where_python_cannot_raise_it_is_not_lost(tmp_path: Path) -> None:
-    """As in the callbacks of its imports, which are hit once in a hundred times."""
-    code = """if True:
+@pytest.mark.parametrize("place", ["Callback()", "class Contract: field = Field()"])
+def test_an_interrupt_where_python_cannot_raise_it_is_not_lost(place: str, tmp_path: Path) -> None:
+    """As in the callbacks of its imports, which are hit once in a hundred times, and as classes are made."""
+    code = f"""if True:
         import time
         from rollcall import __main__, cli
 
-        class Import:
+        class Callback:
             def __del__(self) -> None:
                 raise KeyboardInterrupt
 
+        class Field:
+            def __set_name__(self, owner, name) -> None:
+                raise KeyboardInterrupt
+
         def main() -> int:
-            Import()
+            {place}
             for _ in range(500):
                 time.sleep(0.01)
             return 0

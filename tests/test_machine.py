@@ -59,9 +59,9 @@ class Syncs(RuleBasedStateMachine):
 
     @rule(label=labels, on=dates, only=subsets, force=st.booleans())
     def sync(self, label: str, on: date, only: set[str] | None, force: bool) -> None:
-        folder = self.dump / f"sync-{label}"
-        if not any((folder / name).is_dir() for p in only or KNOWN for name in KNOWN[p]):
+        if not self.has(label, only):
             return
+        folder = self.dump / f"sync-{label}"
         state, spend = copy.deepcopy(self.state), copy.deepcopy(self.spend)
         model.sync(state, self.dump, label, on, only)
         spend.sync(folder, label, on, only)
@@ -85,7 +85,7 @@ class Syncs(RuleBasedStateMachine):
     def again(self) -> None:
         assert self.last is not None
         label, on, only = self.last
-        if not all((self.dump / f"sync-{label}").glob("*")):
+        if not self.has(label, only):
             return
         self.sync(label, on, only, force=True)
         before = self.db.versions()
@@ -95,10 +95,14 @@ class Syncs(RuleBasedStateMachine):
 
     @rule(label=labels, on=dates)
     def plan(self, label: str, on: date) -> None:
-        if any((self.dump / f"sync-{label}").glob("*")):
+        if self.has(label, None):
             before = self.db.versions()
             self.run(label, on, None, force=False, plan=True)
             assert self.db.versions() == before
+
+    def has(self, label: str, only: set[str] | None) -> bool:
+        """Whether the day has a folder of these pipelines; without one there is no run."""
+        return any((self.dump / f"sync-{label}" / name).is_dir() for p in only or KNOWN for name in KNOWN[p])
 
     def run(self, label: str, on: date, only: set[str] | None, force: bool, *, plan: bool = False) -> Outcome:
         request = Request(str(self.dump), label, on, tuple(only or ()))

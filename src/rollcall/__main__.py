@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
-    """Send an interrupt once more, in a moment: it came where Python raises nothing, as in a callback of its imports."""
+    """Send an interrupt once more, in a moment, that came where Python raises nothing: in a callback of an import."""
     if lost.exc_type is KeyboardInterrupt:
         threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
     else:
@@ -26,9 +26,13 @@ def main() -> NoReturn:
         from rollcall import cli
 
         code = cli.main()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # Before Python 3.12 one that comes as a class is made, as imports do, is the cause of a RuntimeError.
+        if not isinstance(error.__cause__ or error, KeyboardInterrupt):
+            raise
         code = 130
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is decided: the interpreter may end in peace
+    sys.unraisablehook = sys.__unraisablehook__  # and can start no thread any more
     if code == 130:  # typer makes a quiet exit of most interrupts
         # When it came as the run was committed, nobody here can say.
         sys.stderr.write("error: Interrupted; nothing was published, unless `rollcall runs` says so.\n")
