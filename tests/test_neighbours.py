@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from rollcall import sync as syncing
 from rollcall.errors import DatabaseError, UsageError
-from rollcall.postgres import staging
+from rollcall.postgres import database, staging
 from rollcall.postgres.guard import Limits
 from rollcall.settings import Settings
 from tests.conftest import (
@@ -93,6 +93,13 @@ def test_a_run_that_lost_its_connection_leaves_staging_to_the_next(
     for table in ("agents", "stg_agents"):
         assert db.one(f"SELECT name FROM {table} WHERE agent_id = 1") == "dayB"
     assert db.rows("SELECT entity_id FROM stg_pipeline_errors") == [{"entity_id": "7"}]
+
+
+def test_a_connection_that_is_lost_before_anything_is_read_is_told(db: Database) -> None:
+    connection = database.connect(db.url)
+    db.rows("SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
+    with pytest.raises(DatabaseError, match="was lost"):
+        database.check_counting(connection)
 
 
 def test_a_run_waits_for_what_one_before_it_still_loads(db: Database, dump: Dump) -> None:

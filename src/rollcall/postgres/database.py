@@ -143,7 +143,9 @@ def check_counting(connection: Connection) -> None:
     Raises:
         DatabaseError: it does not.
     """
-    if connection.execute("SHOW track_counts").fetchone() == ("off",):
+    with explained():
+        is_off = connection.execute("SHOW track_counts").fetchone() == ("off",)
+    if is_off:
         raise DatabaseError(
             "The server counts no rows (track_counts is off), and so no guard can tell how many a run takes away.",
             "Turn it on for the server, or as a superuser for this user: ALTER ROLE … SET track_counts = on.",
