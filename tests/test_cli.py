@@ -363,6 +363,32 @@ def test_ctrl_c_is_one_line_and_changes_nothing(shell: Shell, dump: Dump, db: Da
     assert db.one("SELECT status FROM sync_runs") == "failed"
 
 
+@pytest.mark.parametrize(
+    ("left", "recorded"), [("connection.pgconn.send_query(b'SELECT 1')", 1), ("ledger.record = None", 0)]
+)
+def test_what_fails_because_of_an_interrupt_is_the_interrupt(
+    left: str, recorded: int, shell: Shell, db: Database
+) -> None:
+    """Such as the next query on a connection that was interrupted before it had read the answer to the last."""
+    code = f"""if True:
+        from rollcall import __main__, sync
+        from rollcall.postgres import ledger
+
+        def interrupted(connection, *_, **__):
+            {left}
+            raise KeyboardInterrupt
+
+        sync._publish = interrupted
+        __main__.main()"""
+    command = [sys.executable, "-c", code, "sync", str(SAMPLE), "--day", "day1"]
+    done = subprocess.run(command, env=shell.environment, capture_output=True, text=True, check=False)
+    assert done.stderr == "error: Interrupted; nothing was published, unless `rollcall runs` says so.\n"
+    assert done.returncode == 130
+    assert (
+        db.rows("SELECT status, message FROM sync_runs") == [{"status": "failed", "message": "Interrupted."}] * recorded
+    )
+
+
 def test_what_killed_runs_left_behind_goes(shell: Shell, dump: Dump, tmp_path: Path) -> None:
     dump.write("day1", "agent_details", [agent(1)])
     shell.environment["ROLLCALL_TEMP_FOLDER"] = str(tmp_path)

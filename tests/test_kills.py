@@ -173,11 +173,11 @@ def test_interrupted_at_any_instant(chunk: int, scene: Scene, torture: Torture) 
             torture.count(f"interrupted at an instant: as {judge(scene, url)}")
 
 
-@pytest.mark.parametrize("chunk", range(8))
+@pytest.mark.parametrize("chunk", range(9))
 def test_the_connection_ended_at_any_step(chunk: int, scene: Scene, torture: Torture) -> None:
     every = random.Random(3).sample(range(1, scene.steps + 1), 60 if torture.is_full else 3)
-    if torture.is_full:
-        every += range(1, 21)  # the first are each asked by code of their own
+    if torture.is_full:  # the first and the last are each asked by code of their own
+        every += [*range(1, 21), *range(scene.steps - 9, scene.steps + 1)]
     for number in every[chunk * CHUNK : (chunk + 1) * CHUNK]:
         with scene.database() as url:
             process = scene.victim(url, "terminate", number)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -13,7 +14,8 @@ from pydantic import SecretStr
 
 from rollcall import sync as syncing
 from rollcall.errors import DatabaseError, UsageError
-from rollcall.postgres import database, staging
+from rollcall.postgres import database, ledger, staging
+from rollcall.postgres import publish as publishing
 from rollcall.postgres.guard import Limits
 from rollcall.settings import Settings
 from tests.conftest import (
@@ -94,6 +96,48 @@ def test_a_connection_that_is_lost_before_anything_is_read_is_told(db: Database)
     db.rows("SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
     with pytest.raises(DatabaseError, match="was lost"):
         database.check_counting(connection)
+
+
+def test_a_connection_that_is_lost_when_all_is_published_is_no_failure(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish(connection: database.Connection, *given: Any, **options: Any) -> Any:
+        published = publishing.publish(connection, *given, **options)
+        db.rows("SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
+        return published
+
+    monkeypatch.setattr("rollcall.sync.publish", publish)
+    sync_into(db.url, str(SAMPLE), "day1", "2026-01-05")
+    assert db.one("SELECT status FROM sync_runs") == "succeeded"
+
+
+def test_a_connection_that_is_lost_as_the_run_is_committed_is_not_told_as_nothing_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PostgreSQL has committed, and waits for a replica; the run is never told."""
+    plain = ledger.record
+
+    def record(connection: database.Connection, run: ledger.Run, status: ledger.Status, *given: Any) -> None:
+        plain(connection, run, status, *given)
+        if status == "succeeded":
+            connection.execute("SET LOCAL synchronous_commit = on")
+            thread.submit(end_as_it_waits)
+
+    def end_as_it_waits() -> None:
+        while not (waiting := other.rows("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")):
+            time.sleep(0.01)
+        other.rows("SELECT pg_terminate_backend(%s)", waiting[0]["pid"])
+
+    replicated = "synchronous_standby_names = 'nobody'\nsynchronous_commit = local\n"
+    monkeypatch.setattr(ledger, "record", record)
+    with server_to_restart(settings=replicated) as (url, _), ThreadPoolExecutor(1) as thread:
+        other = Database(url)
+        with pytest.raises(DatabaseError, match="was lost") as lost:
+            sync_into(url, str(SAMPLE), "day1", "2026-01-05")
+        assert lost.value.remedy.startswith("Nothing was published, unless `rollcall runs` says so.")
+        assert other.rows("SELECT status FROM sync_runs") == [{"status": "succeeded"}]
+        assert other.one("SELECT count(*) FROM agents") == 25
+        other.connection.close()
 
 
 def test_a_run_waits_for_what_one_before_it_still_loads(db: Database, dump: Dump) -> None:

@@ -28,7 +28,7 @@ def main() -> NoReturn:
         code = cli.main()
     except (KeyboardInterrupt, RuntimeError) as error:
         # Before Python 3.12 one that comes as a class is made, as imports do, is the cause of a RuntimeError.
-        if not isinstance(error.__cause__ or error, KeyboardInterrupt):
+        if KeyboardInterrupt not in (type(error), type(error.__cause__)):
             raise
         code = 130
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is decided: the interpreter may end in peace

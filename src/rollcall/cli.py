@@ -329,13 +329,26 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _run(arguments: list[str]) -> None:
+    """Run the command line; what fails because an interrupt left it half way is the interrupt."""
+    try:
+        app(arguments, prog_name="rollcall")
+    except Exception as error:
+        context: BaseException | None = error
+        while context:
+            if isinstance(context, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            context = context.__context__
+        raise
+
+
 def main() -> int:
     """Run the command line; the one place where a failure becomes a message and an exit code, which is returned."""
     debug = "--debug" in sys.argv
     logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it logs is raised too, and told once
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
-        app(arguments, prog_name="rollcall")
+        _run(arguments)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1
     except BrokenPipeError:

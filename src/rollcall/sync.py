@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 
+from psycopg.pq import TransactionStatus
+
 from rollcall.contract import Contract, Lookup
 from rollcall.engines import Engine, open_engine
 from rollcall.errors import InputError, RefusedError, RollcallError, UsageError
@@ -223,6 +225,8 @@ def _failures_recorded(connection: Connection, url: str, run: ledger.Run, *, pla
         )
         if isinstance(error, KeyboardInterrupt):
             message = "Interrupted."
+        if connection.info.transaction_status != TransactionStatus.IDLE:  # an interrupt came in the middle of a query
+            connection.close()
         if not plan:
             with (
                 suppress(RollcallError),  # what went wrong first is what is to be told

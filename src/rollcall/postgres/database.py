@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -131,8 +131,10 @@ def explained() -> Iterator[None]:
         ) from error
     except psycopg.Error as error:
         if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(("08", "57P")):
+            # When it was lost as the run was committed, nobody here can say.
             raise DatabaseError(
-                f"The connection to PostgreSQL was lost: {_reason(error)}", "Nothing was published. Run again."
+                f"The connection to PostgreSQL was lost: {_reason(error)}",
+                "Nothing was published, unless `rollcall runs` says so. Run again: that is safe either way.",
             ) from error
         raise DatabaseError(f"PostgreSQL refuses: {_reason(error)}", "Nothing was published.") from error
 
@@ -242,7 +244,7 @@ def locked(connection: Connection, *, wait: bool, waiting: Callable[[], None]) -
     try:
         yield
     finally:
-        if not connection.closed:
+        with suppress(psycopg.Error):  # a connection of no use is closed next, and the lock goes with it
             connection.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
 
 
