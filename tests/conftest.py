@@ -48,6 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-docs", action="store_true", help="Write the generated pages anew.")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for mark in metafunc.definition.iter_markers("chunks"):
+        metafunc.parametrize("chunk", range(*mark.args) if metafunc.config.getoption("--torture") else [0])
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Have one worker do all that needs Spark: a JVM takes memory and half a minute.
 

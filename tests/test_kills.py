@@ -126,7 +126,7 @@ def judge(scene: Scene, url: str) -> str:
 CHUNK = 10
 
 
-@pytest.mark.parametrize("chunk", range(80))
+@pytest.mark.chunks(80)
 def test_killed_at_any_step(chunk: int, scene: Scene, torture: Torture) -> None:
     share = scene.steps if torture.is_full else 6
     every = random.Random(1).sample(range(1, scene.steps + 1), share)
@@ -139,7 +139,7 @@ def test_killed_at_any_step(chunk: int, scene: Scene, torture: Torture) -> None:
     assert scene.steps <= 80 * CHUNK
 
 
-@pytest.mark.parametrize("chunk", range(15))
+@pytest.mark.chunks(15)
 def test_killed_at_any_instant(chunk: int, scene: Scene, torture: Torture) -> None:
     instants = random.Random(2)
     every = [instants.random() for _ in range(150 if torture.is_full else 4)]
@@ -154,11 +154,11 @@ def test_killed_at_any_instant(chunk: int, scene: Scene, torture: Torture) -> No
             torture.count(f"{what}: as {judge(scene, url)}")
 
 
-@pytest.mark.parametrize("chunk", range(5))
+@pytest.mark.chunks(10)
 def test_interrupted_at_any_instant(chunk: int, scene: Scene, torture: Torture) -> None:
     """Ctrl-C is one line, wherever it comes, from the imports to the end."""
     instants = random.Random(6)
-    every = [instants.random() for _ in range(50 if torture.is_full else 6)]
+    every = [instants.random() for _ in range(100 if torture.is_full else 6)]
     for share in every[chunk * CHUNK : (chunk + 1) * CHUNK]:
         with scene.database() as url:
             process = scene.victim(url, "interrupt", preexec_fn=heed_ctrl_c)
@@ -173,7 +173,7 @@ def test_interrupted_at_any_instant(chunk: int, scene: Scene, torture: Torture) 
             torture.count(f"interrupted at an instant: as {judge(scene, url)}")
 
 
-@pytest.mark.parametrize("chunk", range(9))
+@pytest.mark.chunks(9)
 def test_the_connection_ended_at_any_step(chunk: int, scene: Scene, torture: Torture) -> None:
     every = random.Random(3).sample(range(1, scene.steps + 1), 60 if torture.is_full else 3)
     if torture.is_full:  # the first and the last are each asked by code of their own
