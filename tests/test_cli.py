@@ -174,7 +174,14 @@ def test_an_interrupt_where_python_cannot_raise_it_is_not_lost(place: str, tmp_p
 
         cli.main = main
         __main__.main()"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        preexec_fn=heed_ctrl_c,
+    )
     assert (done.returncode, done.stderr.count("\n")) == (130, 1), done.stderr
 
 
