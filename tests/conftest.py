@@ -368,6 +368,9 @@ def transaction(transaction_id: str, **changed: Any) -> dict[str, Any]:
     return {"id": transaction_id, "uuid": f"u-{transaction_id}", **links, **times, "currencyData": money} | changed
 
 
+INTERRUPTED = "error: Interrupted; nothing was published, unless `rollcall runs` says so.\n"
+
+
 def heed_ctrl_c() -> None:
     """Before a program is run: shells have what they run in the background ignore it, and that is inherited."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -20,7 +20,18 @@ from syrupy.assertion import SnapshotAssertion
 from rollcall.errors import DatabaseError
 from rollcall.postgres import database
 from rollcall.settings import Settings
-from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, agent, another_server, heed_ctrl_c, sync_into
+from tests.conftest import (
+    DAYS,
+    INTERRUPTED,
+    SAMPLE,
+    Database,
+    Dump,
+    Shell,
+    agent,
+    another_server,
+    heed_ctrl_c,
+    sync_into,
+)
 
 
 @pytest.fixture
@@ -365,7 +376,7 @@ def test_ctrl_c_is_one_line_and_changes_nothing(shell: Shell, dump: Dump, db: Da
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said == "error: Interrupted; nothing was published, unless `rollcall runs` says so.\n"
+    assert said == INTERRUPTED
     assert db.one("SELECT count(*) FROM agents") == 0
     assert db.one("SELECT status FROM sync_runs") == "failed"
 
@@ -389,7 +400,7 @@ def test_what_fails_because_of_an_interrupt_is_the_interrupt(
         __main__.main()"""
     command = [sys.executable, "-c", code, "sync", str(SAMPLE), "--day", "day1"]
     done = subprocess.run(command, env=shell.environment, capture_output=True, text=True, check=False)
-    assert done.stderr == "error: Interrupted; nothing was published, unless `rollcall runs` says so.\n"
+    assert done.stderr == INTERRUPTED
     assert done.returncode == 130
     assert (
         db.rows("SELECT status, message FROM sync_runs") == [{"status": "failed", "message": "Interrupted."}] * recorded

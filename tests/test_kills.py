@@ -21,6 +21,7 @@ from psycopg import sql
 
 from tests.conftest import (
     DAYS,
+    INTERRUPTED,
     SAMPLE,
     Database,
     Torture,
@@ -36,7 +37,6 @@ from tests.conftest import (
 )
 
 BEGAN = datetime.now(UTC)
-INTERRUPTED = "error: Interrupted; nothing was published, unless `rollcall runs` says so.\n"
 
 
 @dataclass

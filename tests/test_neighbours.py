@@ -124,9 +124,10 @@ def test_a_connection_that_is_lost_as_the_run_is_committed_is_not_told_as_nothin
             thread.submit(end_as_it_waits)
 
     def end_as_it_waits() -> None:
-        while not (waiting := other.rows("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")):
+        for _ in range(1000):
+            if other.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"):
+                return
             time.sleep(0.01)
-        other.rows("SELECT pg_terminate_backend(%s)", waiting[0]["pid"])
 
     replicated = "synchronous_standby_names = 'nobody'\nsynchronous_commit = local\n"
     monkeypatch.setattr(ledger, "record", record)

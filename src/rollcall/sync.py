@@ -4,13 +4,11 @@ find the day → lock the database → read, check, derive, stage each pipeline 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
-
-from psycopg.pq import TransactionStatus
 
 from rollcall.contract import Contract, Lookup
 from rollcall.engines import Engine, open_engine
@@ -225,12 +223,10 @@ def _failures_recorded(connection: Connection, url: str, run: ledger.Run, *, pla
         )
         if isinstance(error, KeyboardInterrupt):
             message = "Interrupted."
-        if connection.info.transaction_status != TransactionStatus.IDLE:  # an interrupt came in the middle of a query
-            connection.close()
         if not plan:
             with (
                 suppress(RollcallError),  # what went wrong first is what is to be told
-                database.connect(url) if connection.closed else nullcontext(connection) as usable,
+                database.usable(connection, url) as usable,
             ):
                 ledger.record(usable, run, status, message)
         raise

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 
 from rollcall.errors import BusyError, DatabaseError
 from rollcall.postgres import embedded
@@ -89,6 +90,21 @@ def connect(url: str) -> Connection:
             f"The server is PostgreSQL {version}; rollcall needs {OLDEST} or newer.", "Use a newer server."
         )
     return connection
+
+
+@contextmanager
+def usable(connection: Connection, url: str) -> Iterator[Connection]:
+    """A connection that takes a query: this one, or a new one where it was lost or a query on it was interrupted.
+
+    Raises:
+        DatabaseError: none can be had.
+    """
+    if connection.info.transaction_status == TransactionStatus.IDLE:
+        yield connection
+        return
+    connection.close()
+    with connect(url) as another:
+        yield another
 
 
 def _reason(error: psycopg.Error) -> str:
