@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test torture lint docs bench lock clean
 
 demo: $(VENV)/.installed
-	@sh bench/demo.sh $(BIN)/rollcall
+	@sh bench/demo.sh $(BIN)/deskroll
 
 test: lint
 	$(BIN)/pytest -n auto --cov --cov-report=term $(PYTEST)
@@ -26,7 +26,7 @@ lint: $(VENV)/.developed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/sqlfluff lint --disable-progress-bar src/rollcall/postgres
+	$(BIN)/sqlfluff lint --disable-progress-bar src/deskroll/postgres
 
 docs: $(VENV)/.developed
 	$(BIN)/pytest -q tests/test_docs.py --update-docs
@@ -36,7 +36,7 @@ bench: $(VENV)/.developed
 	$(BIN)/python bench/hierarchy.py
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rollcall needs Python 3.11 or newer; set PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "deskroll needs Python 3.11 or newer; set PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV) || { echo "Python has no venv module here; on Debian: apt install python3-venv"; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -56,4 +56,4 @@ lock:
 		--group torture -o requirements-torture.lock
 
 clean:
-	rm -rf $(VENV) .rollcall bench/out
+	rm -rf $(VENV) .deskroll bench/out

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from generate import Dump, Spend, write, write_spend
-from rollcall.pipelines import PIPELINES
+from deskroll.pipelines import PIPELINES
 from usual import JDBC
 
 SAMPLE = Path(__file__).parent.parent / "sample_data"
@@ -48,32 +48,32 @@ class Home:
 
     path: Path
 
-    def rollcall(self, *arguments: str) -> tuple[float, float]:
+    def deskroll(self, *arguments: str) -> tuple[float, float]:
         """Run a command; returns its seconds and its peak memory in MB, without the server's."""
-        environment = {**os.environ, "ROLLCALL_HOME": str(self.path)}
-        environment.pop("ROLLCALL_DATABASE_URL", None)
+        environment = {**os.environ, "DESKROLL_HOME": str(self.path)}
+        environment.pop("DESKROLL_DATABASE_URL", None)
         began = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "rollcall", *arguments], env=environment, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "deskroll", *arguments], env=environment, stdout=subprocess.DEVNULL
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise SystemExit(f"rollcall {' '.join(arguments)} ended with {process.returncode}")
+            raise SystemExit(f"deskroll {' '.join(arguments)} ended with {process.returncode}")
         return time.monotonic() - began, usage.ru_maxrss / 1024
 
     def sync(self, dump: Path, day: str, on: str, *options: str) -> tuple[float, float]:
         """Sync a day."""
-        return self.rollcall("sync", str(dump), "--day", day, "--sync-date", on, "--allow-mass-change", *options)
+        return self.deskroll("sync", str(dump), "--day", day, "--sync-date", on, "--allow-mass-change", *options)
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """Connect to the server, which runs."""
-        return psycopg.connect(f"postgresql://postgres@/rollcall?host={self.path / 'postgres'}")
+        return psycopg.connect(f"postgresql://postgres@/deskroll?host={self.path / 'postgres'}")
 
     @contextmanager
     def on_port(self) -> Iterator[int]:
         """The same server, listening on a port of this machine: JDBC knows no sockets."""
-        self.rollcall("db", "stop")
+        self.deskroll("db", "stop")
         data = self.path / "postgres"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -95,10 +95,10 @@ def home(work: Path) -> Iterator[Home]:
     """A server that begins empty, and goes again."""
     made = Home(Path(tempfile.mkdtemp(dir=work)) / "h")
     try:
-        made.rollcall("db", "migrate")
+        made.deskroll("db", "migrate")
         yield made
     finally:
-        made.rollcall("db", "stop")
+        made.deskroll("db", "stop")
         shutil.rmtree(made.path.parent)
 
 
@@ -164,7 +164,7 @@ def made(work: Path, number: int, days: int, layout: str) -> Path:
 def two_days(work: Path, dump: Path, what: str) -> Iterator[Row]:
     """A first load, the same day again, and the next day, against their floors."""
     with home(work) as server:
-        server.rollcall("stage", str(dump), "--day", "day1", "--sync-date", "2026-01-01")
+        server.deskroll("stage", str(dump), "--day", "day1", "--sync-date", "2026-01-01")
         floor = [reading(dump / "sync-day1"), copying(server, work), publishing(server)]
         for name, seconds in zip(
             ("reading the bytes", "binary COPY of the rows", "publish SQL alone"), floor, strict=True
@@ -175,7 +175,7 @@ def two_days(work: Path, dump: Path, what: str) -> Iterator[Row]:
         yield Row(f"{what}, first load", first, peak, f"{first / sum(floor):.2f} x its floor")
         again, peak = server.sync(dump, "day1", "2026-01-01")
         yield Row("the same day again, unchanged", again, peak, f"{again / first:.2f} x the first load")
-        server.rollcall("stage", str(dump), "--day", "day2", "--sync-date", "2026-01-02")
+        server.deskroll("stage", str(dump), "--day", "day2", "--sync-date", "2026-01-02")
         floor = [reading(dump / "sync-day2"), copying(server, work), publishing(server)]
         yield Row("floor of the next day", sum(floor))
         next_day, peak = server.sync(dump, "day2", "2026-01-02")
@@ -207,7 +207,7 @@ def measure_agents(work: Path, agents: int, *, skip_largest: bool) -> Iterator[R
     yield Row(f"{few:,} agents one file each (median of 3)", *files, note)
     with home(work) as server:
         server.sync(SAMPLE, "day1", "2026-01-05")
-        server.rollcall("db", "stop")
+        server.deskroll("db", "stop")
         seconds, peak = server.sync(SAMPLE, "day2", "2026-01-06")
         yield Row("the sample data, the server stopped before", seconds, peak)
     if not skip_largest:
@@ -231,7 +231,7 @@ def measure_spark(work: Path, agents: int) -> Iterator[Row]:
         yield Row(f"{number:,} agents, Spark on 2 cores", spread, note=f"{spread / alone:.1f} x DuckDB")
         if JDBC.exists():
             with home(work) as server, server.on_port() as port:
-                where = f"//127.0.0.1:{port}/rollcall?user=postgres"
+                where = f"//127.0.0.1:{port}/deskroll?user=postgres"
                 command = [
                     sys.executable,
                     "bench/usual.py",
@@ -242,7 +242,7 @@ def measure_spark(work: Path, agents: int) -> Iterator[Row]:
                 began = time.monotonic()
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 usual = time.monotonic() - began
-            note = f"{usual / alone:.1f} x DuckDB, {usual / spread:.1f} x rollcall on Spark"
+            note = f"{usual / alone:.1f} x DuckDB, {usual / spread:.1f} x deskroll on Spark"
             yield Row(f"{number:,} agents, the usual way on Spark", usual, note=note)
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["rollcall"]):
-    from rollcall.engines import spool
-    from rollcall.source import SourceFile, Unreadable, bad_file, describe, read_exactly
+with atheris.instrument_imports(include=["deskroll"]):
+    from deskroll.engines import spool
+    from deskroll.source import SourceFile, Unreadable, bad_file, describe, read_exactly
 
 ENDINGS = (".json", ".jsonl", ".json.gz", ".json.zst", ".ndjson.gz")
 ROOT = Path(__file__).parent.parent
@@ -34,7 +34,7 @@ def main() -> None:
     given = parser.parse_args()
     given.corpus.mkdir(parents=True, exist_ok=True)
     seeds = str(ROOT / "tests" / "corpus")
-    temp = Path(tempfile.mkdtemp(prefix="rollcall-fuzz-"))
+    temp = Path(tempfile.mkdtemp(prefix="deskroll-fuzz-"))
     options = [sys.argv[0], str(given.corpus), seeds, f"-max_total_time={given.seconds}", "-max_len=4096"]
     atheris.Setup([*options, "-print_final_stats=1"], lambda data: try_one(data, temp))
     atheris.Fuzz()

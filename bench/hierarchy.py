@@ -37,11 +37,11 @@ def measure(server: Home, many: int, parent: str, active: str) -> float:
         connection.commit()
         connection.execute("SET work_mem = '128MB'; SET jit = off")
         began = time.monotonic()
-        connection.execute("SELECT rollcall_mark_inactive_groups()")
+        connection.execute("SELECT deskroll_mark_inactive_groups()")
         seconds = time.monotonic() - began
         connection.commit()
         began = time.monotonic()
-        connection.execute("SELECT rollcall_mark_inactive_groups()")
+        connection.execute("SELECT deskroll_mark_inactive_groups()")
         again = time.monotonic() - began
     print(f"{seconds:.2f} s, unchanged {again:.2f} s", flush=True)
     return seconds

@@ -29,17 +29,17 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from rollcall.postgres import embedded
+from deskroll.postgres import embedded
 
 ROOT = Path(__file__).parent.parent
 REPLAY = Path(__file__).parent / "replay.py"
 HARMLESS = Path(__file__).parent / "harmless.txt"
 FILES = [
-    *sorted((ROOT / "src/rollcall/postgres/publish").glob("*.sql")),
-    *sorted((ROOT / "src/rollcall/postgres/migrations").glob("*.sql")),
-    *sorted((ROOT / "src/rollcall/pipelines").glob("*.py")),
-    ROOT / "src/rollcall/flatten.py",
-    ROOT / "src/rollcall/postgres/guard.py",
+    *sorted((ROOT / "src/deskroll/postgres/publish").glob("*.sql")),
+    *sorted((ROOT / "src/deskroll/postgres/migrations").glob("*.sql")),
+    *sorted((ROOT / "src/deskroll/pipelines").glob("*.py")),
+    ROOT / "src/deskroll/flatten.py",
+    ROOT / "src/deskroll/postgres/guard.py",
 ]
 RULES = [f"tests/test_rules_{part}.py" for part in ("agents", "roles_groups", "runs")]
 BY_HAND = ["tests/test_publish.py", "tests/test_neighbours.py"]

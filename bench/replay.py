@@ -4,7 +4,7 @@
     python bench/replay.py STEPS URL [STEP ...]
 
 A step is one publishing: the tables before it, staging with it, and what the model found right after it. Replaying
-makes a database with the SQL of the `rollcall` that is imported, and exits with 1 at the first step, those given
+makes a database with the SQL of the `deskroll` that is imported, and exits with 1 at the first step, those given
 before the others, of which the result differs. `URL` is a database on a server where others can be made.
 """
 
@@ -22,11 +22,11 @@ from unittest.mock import patch
 import pytest
 from psycopg import sql
 
-from rollcall import pipelines, sync
-from rollcall.errors import RollcallError
-from rollcall.postgres import database, guard
-from rollcall.postgres.guard import Limits
-from rollcall.postgres.ledger import Run
+from deskroll import pipelines, sync
+from deskroll.errors import DeskrollError
+from deskroll.postgres import database, guard
+from deskroll.postgres.guard import Limits
+from deskroll.postgres.ledger import Run
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -103,7 +103,7 @@ def publish(connection: Any, step: Any) -> sync.Outcome | None:
             )
     except sync.Refused as refused:
         return refused.outcome
-    except RollcallError:
+    except DeskrollError:
         return None
 
 

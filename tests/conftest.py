@@ -26,11 +26,11 @@ from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 from pydantic import SecretStr
 
-from rollcall import sync as sync_module
-from rollcall.errors import EngineError
-from rollcall.postgres import database, embedded
-from rollcall.postgres.guard import Limits
-from rollcall.settings import Settings
+from deskroll import sync as sync_module
+from deskroll.errors import EngineError
+from deskroll.postgres import database, embedded
+from deskroll.postgres.guard import Limits
+from deskroll.settings import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession  # heavy, and on a machine without Java of no use
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SAMPLE = Path(__file__).parent.parent / "sample_data"
 DAYS = {"day1": "2026-01-05", "day2": "2026-01-06", "day3": "2026-01-07", "tran": "2026-01-04"}
 
-for name in [name for name in os.environ if name.startswith("ROLLCALL_")]:
+for name in [name for name in os.environ if name.startswith("DESKROLL_")]:
     del os.environ[name]
 
 
@@ -101,7 +101,7 @@ def another_server(name: str = "pginstall", auth: str = "trust") -> Iterator[str
 @contextmanager
 def another_embedded() -> Iterator[str]:
     """An embedded server for the length of a test; yields a URL."""
-    home = Path(tempfile.mkdtemp(prefix="rollcall-pg-", dir="/tmp"))
+    home = Path(tempfile.mkdtemp(prefix="deskroll-pg-", dir="/tmp"))
     home.chmod(0o755)  # it may run as another user
     try:
         yield embedded.start(home)
@@ -115,7 +115,7 @@ def server_to_restart(
     name: str = "pginstall", auth: str = "trust", parent: str = "/tmp", settings: str = ""
 ) -> Iterator[tuple[str, Callable[[str], None]]]:
     """The like; yields also what restarts it, given the mode of pg_ctl in which it is to stop."""
-    home = Path(tempfile.mkdtemp(prefix="rollcall-pg-", dir=parent))  # a socket's path must be short
+    home = Path(tempfile.mkdtemp(prefix="deskroll-pg-", dir=parent))  # a socket's path must be short
     binaries = other_servers()[name]
     password = home / "password"
     password.write_text("right")
@@ -368,7 +368,7 @@ def transaction(transaction_id: str, **changed: Any) -> dict[str, Any]:
     return {"id": transaction_id, "uuid": f"u-{transaction_id}", **links, **times, "currencyData": money} | changed
 
 
-INTERRUPTED = "error: Interrupted; nothing was published, unless `rollcall runs` says so.\n"
+INTERRUPTED = "error: Interrupted; nothing was published, unless `deskroll runs` says so.\n"
 
 
 def heed_ctrl_c() -> None:
@@ -377,17 +377,17 @@ def heed_ctrl_c() -> None:
 
 
 class Shell:
-    """Runs `python -m rollcall` and shows what came of it, without what differs from run to run."""
+    """Runs `python -m deskroll` and shows what came of it, without what differs from run to run."""
 
     def __init__(self, url: str, tmp_path: Path) -> None:
         self.url, self.tmp_path = url, tmp_path
-        self.environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ROLLCALL_DATABASE_URL": url}
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DESKROLL_DATABASE_URL": url}
         passed_on = ("COV", "PYTHONPATH")
         self.environment |= {name: value for name, value in os.environ.items() if name.startswith(passed_on)}
 
     def run(self, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # type: ignore[call-overload, no-any-return]  # options as they come
-            [sys.executable, "-m", "rollcall", *map(str, arguments)],
+            [sys.executable, "-m", "deskroll", *map(str, arguments)],
             **{"env": self.environment, "capture_output": True, "text": True, "check": False, "cwd": self.tmp_path}
             | options,
         )
@@ -449,7 +449,7 @@ def changes(outcome: sync_module.Outcome, pipeline: str = "agents") -> dict[str,
 @pytest.fixture(scope="session")
 def spark() -> Iterator["SparkSession"]:
     """The active Spark session, as in a notebook; tests that use it run in one process."""
-    from rollcall.engines.spark import check_java
+    from deskroll.engines.spark import check_java
 
     try:
         check_java()

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 import zstandard
 
-from rollcall.engines.duckdb import DuckDB
-from rollcall.source import Record, Unreadable, bad_file, list_folder, read_exactly
+from deskroll.engines.duckdb import DuckDB
+from deskroll.source import Record, Unreadable, bad_file, list_folder, read_exactly
 from tests.conftest import Database, Dump, Sync, agent
 
 GOOD = agent(1)
@@ -325,12 +325,12 @@ def test_the_quarantine_takes_anything(url: str) -> None:
     ]
     with psycopg.connect(url) as connection:
         for text in hostile:
-            row = connection.execute("SELECT rollcall_to_jsonb(%s)", [text]).fetchone()
+            row = connection.execute("SELECT deskroll_to_jsonb(%s)", [text]).fetchone()
             assert row is not None
             assert row[0] == text or text == "null"
 
 
 def test_a_temporary_folder_that_another_run_removes_meanwhile_is_no_matter(tmp_path: Path) -> None:
-    (tmp_path / "rollcall-engine-gone").symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
+    (tmp_path / "deskroll-engine-gone").symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
     with DuckDB("400MB", threads=1, temp_folder=tmp_path) as engine:
         assert engine.fetch("SELECT 1") == [(1,)]

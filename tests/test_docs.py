@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rollcall.pipelines import PIPELINES
-from rollcall.settings import Settings
+from deskroll.pipelines import PIPELINES
+from deskroll.settings import Settings
 from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, Sync, agent
 
 ROOT = Path(__file__).parent.parent
@@ -107,7 +107,7 @@ def test_the_commands_are_those_of_the_program(request: pytest.FixtureRequest, s
     for command in ["", *COMMANDS]:
         said = shell.run(*command.split(), "--help").stdout
         text = "\n".join(line.rstrip() for line in said.strip().splitlines())
-        page += f"\n## rollcall {command}".rstrip() + f"\n\n```text\n{text}\n```\n"
+        page += f"\n## deskroll {command}".rstrip() + f"\n\n```text\n{text}\n```\n"
     check("docs/commands.md", page, request)
 
 
@@ -138,14 +138,14 @@ def test_the_readme_queries_answer_what_they_are_said_to(db: Database, dump: Dum
 def test_the_readme_names_every_setting_and_its_default() -> None:
     text = (ROOT / "README.md").read_text()
     for name, field in Settings.model_fields.items():
-        (row,) = re.findall(rf"^\| `ROLLCALL_{name.upper()}` .*$", text, re.MULTILINE)
+        (row,) = re.findall(rf"^\| `DESKROLL_{name.upper()}` .*$", text, re.MULTILINE)
         if isinstance(field.default, str):
             assert f"`{field.default}`" in row
 
 
 def test_the_readme_commands_exist(shell: Shell) -> None:
     text = "".join((ROOT / name).read_text() for name in NAMES)
-    for command in set(re.findall(r"[`/(]rollcall ((?:db )?[a-z]+)(?=[ `\"\n)|])", text)):
+    for command in set(re.findall(r"[`/(]deskroll ((?:db )?[a-z]+)(?=[ `\"\n)|])", text)):
         done = shell.run(*command.split(), "--help")
         assert done.returncode == 0, command
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from rollcall.source import Unreadable, list_folder, read_exactly
+from deskroll.source import Unreadable, list_folder, read_exactly
 from tests import hostile
 from tests.conftest import Database, Dump, Shell, Sync, Torture, agent, budget, card, sync_into, transaction
 from tests.test_model import empty
@@ -139,8 +139,8 @@ def test_a_bomb_fills_neither_memory_nor_disk(
     write_good(dump)
     temp = tmp_path / "temp"
     temp.mkdir()
-    environment = shell.environment | {"ROLLCALL_TEMP_FOLDER": str(temp)}
-    command = [sys.executable, "-m", "rollcall", "sync", str(dump.path), "--day", "day1"]
+    environment = shell.environment | {"DESKROLL_TEMP_FOLDER": str(temp)}
+    command = [sys.executable, "-m", "deskroll", "sync", str(dump.path), "--day", "day1"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, cwd=tmp_path)
     assert process.stdout is not None
     process.stdout.read()

@@ -76,8 +76,8 @@ def without_ledger(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
 def victim(url: str, day: str, harm: str, number: int, **options: Any) -> subprocess.Popen[str]:
     passed_on = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     # Where a file cannot grow, Python leaves half of its compiled code behind.
-    environment = {"HOME": "/tmp", **passed_on, "ROLLCALL_DATABASE_URL": url, "PYTHONDONTWRITEBYTECODE": "1"}
-    main = ["rollcall"] if harm == "interrupt" else ["tests.victim", harm, str(number)]
+    environment = {"HOME": "/tmp", **passed_on, "DESKROLL_DATABASE_URL": url, "PYTHONDONTWRITEBYTECODE": "1"}
+    main = ["deskroll"] if harm == "interrupt" else ["tests.victim", harm, str(number)]
     options_ = ("--day", day, "--sync-date", DAYS[day], "--allow-mass-change", "--reread")
     command = [sys.executable, "-m", *main, "sync", str(SAMPLE), *options_]
     return subprocess.Popen(
@@ -163,7 +163,7 @@ def test_interrupted_at_any_instant(chunk: int, scene: Scene, torture: Torture) 
         with scene.database() as url:
             process = scene.victim(url, "interrupt", preexec_fn=heed_ctrl_c)
             maps = Path(f"/proc/{process.pid}/maps")
-            while "pydantic_core" not in maps.read_text() and process.poll() is None:  # before that it is not rollcall
+            while "pydantic_core" not in maps.read_text() and process.poll() is None:  # before that it is not deskroll
                 time.sleep(0.001)
             time.sleep(share * scene.seconds)
             process.send_signal(signal.SIGINT)

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from pydantic import SecretStr
 
-from rollcall.pipelines import PIPELINES
-from rollcall.postgres import guard
-from rollcall.postgres.guard import Limits
-from rollcall.settings import Settings
-from rollcall.sync import Outcome, Refused, Request
-from rollcall.sync import sync as run_sync
+from deskroll.pipelines import PIPELINES
+from deskroll.postgres import guard
+from deskroll.postgres.guard import Limits
+from deskroll.settings import Settings
+from deskroll.sync import Outcome, Refused, Request
+from deskroll.sync import sync as run_sync
 from tests import model, model_spend, test_model, test_model_spend
 from tests.conftest import Database, Torture
 

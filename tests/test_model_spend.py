@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from rollcall.postgres.guard import Limits
-from rollcall.settings import Settings
-from rollcall.sync import Request
-from rollcall.sync import sync as run_sync
+from deskroll.postgres.guard import Limits
+from deskroll.settings import Settings
+from deskroll.sync import Request
+from deskroll.sync import sync as run_sync
 from tests import model
 from tests.conftest import Database, agent
 from tests.model_spend import Spend

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from rollcall import sync as syncing
-from rollcall.errors import DatabaseError, UsageError
-from rollcall.postgres import database, ledger, staging
-from rollcall.postgres import publish as publishing
-from rollcall.postgres.guard import Limits
-from rollcall.settings import Settings
+from deskroll import sync as syncing
+from deskroll.errors import DatabaseError, UsageError
+from deskroll.postgres import database, ledger, staging
+from deskroll.postgres import publish as publishing
+from deskroll.postgres.guard import Limits
+from deskroll.settings import Settings
 from tests.conftest import (
     DAYS,
     SAMPLE,
@@ -38,7 +38,7 @@ COMMAND = ("sync", str(SAMPLE), "--day", "day1", "--sync-date", "2026-01-05", "-
 def together(commands: Sequence[Sequence[str]], shell: Shell) -> None:
     """Start them all, and see that all end well."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    main = [sys.executable, "-m", "rollcall"]
+    main = [sys.executable, "-m", "deskroll"]
     started = [
         subprocess.Popen([*main, *command], env=shell.environment, cwd=shell.tmp_path, **pipes) for command in commands
     ]
@@ -106,7 +106,7 @@ def test_a_connection_that_is_lost_when_all_is_published_is_no_failure(
         db.rows("SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
         return published
 
-    monkeypatch.setattr("rollcall.sync.publish", publish)
+    monkeypatch.setattr("deskroll.sync.publish", publish)
     sync_into(db.url, str(SAMPLE), "day1", "2026-01-05")
     assert db.one("SELECT status FROM sync_runs") == "succeeded"
 
@@ -135,7 +135,7 @@ def test_a_connection_that_is_lost_as_the_run_is_committed_is_not_told_as_nothin
         other = Database(url)
         with pytest.raises(DatabaseError, match="was lost") as lost:
             sync_into(url, str(SAMPLE), "day1", "2026-01-05")
-        assert lost.value.remedy.startswith("Nothing was published, unless `rollcall runs` says so.")
+        assert lost.value.remedy.startswith("Nothing was published, unless `deskroll runs` says so.")
         assert other.rows("SELECT status FROM sync_runs") == [{"status": "succeeded"}]
         assert other.one("SELECT count(*) FROM agents") == 25
         other.connection.close()
@@ -144,7 +144,7 @@ def test_a_connection_that_is_lost_as_the_run_is_committed_is_not_told_as_nothin
 def test_a_run_waits_for_what_one_before_it_still_loads(db: Database, dump: Dump) -> None:
     dump.write("day1", "agent_details", [agent(1)])
     with psycopg.connect(db.url) as other, other.transaction():
-        other.execute("SELECT pg_advisory_xact_lock_shared(%s)", [int.from_bytes(b"rollcall") + 1])
+        other.execute("SELECT pg_advisory_xact_lock_shared(%s)", [int.from_bytes(b"deskroll") + 1])
         with pytest.raises(DatabaseError, match="gave up waiting"):
             sync_into(f"{db.url}&options=-c%20lock_timeout%3D100ms", str(dump.path), "day1", "2026-01-05")
     sync_into(db.url, str(dump.path), "day1", "2026-01-05")
@@ -152,7 +152,7 @@ def test_a_run_waits_for_what_one_before_it_still_loads(db: Database, dump: Dump
 
 def test_a_second_run_does_not_wait_if_it_is_told_so(shell: Shell, db: Database) -> None:
     with psycopg.connect(db.url) as other:
-        other.execute("SELECT pg_advisory_lock(%s)", [int.from_bytes(b"rollcall")])
+        other.execute("SELECT pg_advisory_lock(%s)", [int.from_bytes(b"deskroll")])
         done = shell.run(*COMMAND, "--no-wait")
     assert done.returncode == 1
     assert "Another run is at work on this database." in done.stderr
@@ -201,12 +201,12 @@ def test_rows_that_somebody_writes_while_a_first_load_waits_for_its_lock_are_kep
     with psycopg.connect(db.url) as other, psycopg.connect(db.url) as loading, ThreadPoolExecutor(1) as thread:
         loading.execute("SELECT 1")
         other.execute("INSERT INTO roles (role_id, name) VALUES (1, 'theirs')")
-        waiting = thread.submit(loading.execute, "SELECT rollcall_detach_keys('roles')")
+        waiting = thread.submit(loading.execute, "SELECT deskroll_detach_keys('roles')")
         while not db.one("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'roles'::REGCLASS"):
             assert not waiting.done(), waiting.result()
         other.commit()
         waiting.result()
-        loading.execute("SELECT rollcall_attach_keys()")
+        loading.execute("SELECT deskroll_attach_keys()")
     assert db.rows("SELECT role_id, name FROM roles") == [{"role_id": 1, "name": "theirs"}]
 
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rollcall.postgres import database
+from deskroll.postgres import database
 from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, Sync, agent, another_server, sync_into
 
 PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
@@ -18,10 +18,10 @@ SYNC, READ = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.fixture
 def role(db: Database) -> Iterator[str]:
-    """A role of its own name for what the page calls rollcall_sync: roles are of a whole server."""
+    """A role of its own name for what the page calls deskroll_sync: roles are of a whole server."""
     name = f"sync_{uuid.uuid4().hex[:8]}"
-    db.connection.execute(SYNC.replace("rollcall_sync", name))
-    db.connection.execute(READ.replace("rollcall_reader", f"{name}_r"))
+    db.connection.execute(SYNC.replace("deskroll_sync", name))
+    db.connection.execute(READ.replace("deskroll_reader", f"{name}_r"))
     yield name
     for one in (name, f"{name}_r"):
         db.connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(one)))
@@ -52,7 +52,7 @@ def test_a_sync_runs_with_the_least_rights(role: str, db: Database) -> None:
         "CREATE TABLE mine (x INT)",
         "INSERT INTO schema_migrations VALUES ('9')",
         "CREATE ROLE other",
-        "CREATE OR REPLACE FUNCTION rollcall_attach_keys() RETURNS VOID LANGUAGE sql AS 'SELECT'",
+        "CREATE OR REPLACE FUNCTION deskroll_attach_keys() RETURNS VOID LANGUAGE sql AS 'SELECT'",
     ],
 )
 def test_the_role_can_do_nothing_else(statement: str, role: str, url: str) -> None:
@@ -118,7 +118,7 @@ def test_a_password_never_leaves(shell: Shell, dump: Dump) -> None:
         }
         order = ["no rights", *(name for name in urls if name not in {"no rights", "right"}), "right"]
         for name in order:
-            shell.environment["ROLLCALL_DATABASE_URL"] = urls[name]
+            shell.environment["DESKROLL_DATABASE_URL"] = urls[name]
             # Where nobody gets in, all commands come to the same place.
             for command in commands if name == "right" else commands[:2] + commands[-1:]:
                 done = shell.run(*command)

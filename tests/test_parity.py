@@ -17,8 +17,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rollcall.engines import spark as spark_engine
-from rollcall.source import MAX_RECORD
+from deskroll.engines import spark as spark_engine
+from deskroll.source import MAX_RECORD
 from tests import test_bad_input as bad
 from tests import test_model as model
 from tests import test_model_spend as spend
@@ -132,7 +132,7 @@ def test_the_sample_days_from_a_url(pair: Pair) -> None:
 def test_long_files_of_lines_are_read_by_several_tasks(
     kind: str, pair: Pair, dump: Dump, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rollcall.engines.spark._TASK_BYTES", 64 * 1024)
+    monkeypatch.setattr("deskroll.engines.spark._TASK_BYTES", 64 * 1024)
     monkeypatch.setitem(spark_engine._SESSION, "spark.sql.files.maxPartitionBytes", str(64 * 1024))
     some = [json.dumps(agent(n, signature="x" * (n % 700))) for n in range(2000)]
     dirt = ["{bad", "", '{"id": "x"}', " ", '{"id": 5, "contact": {"name": "\\ud800"}}', "\ufeff" + some[0], "NaN"]
@@ -149,7 +149,7 @@ def test_long_files_of_lines_are_read_by_several_tasks(
 def test_a_file_of_lines_of_which_a_part_cannot_be_read_is_one_row(
     pair: Pair, dump: Dump, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rollcall.engines.spark._TASK_BYTES", 16 * 1024 * 1024)
+    monkeypatch.setattr("deskroll.engines.spark._TASK_BYTES", 16 * 1024 * 1024)
     too_long = b'"' + b"x" * (2 * MAX_RECORD) + b'"\n'
     dump.write("day1", "agent_details", too_long + json.dumps(agent(2)).encode(), "a.ndjson")
     dump.write("day1", "agent_details", [agent(1)])

@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from rollcall import sync as syncing
-from rollcall.errors import UsageError
-from rollcall.pipelines import PIPELINES, Pipeline
-from rollcall.postgres import database
-from rollcall.postgres.guard import Limits
-from rollcall.postgres.publish import FILES, by_hand
-from rollcall.settings import Settings
+from deskroll import sync as syncing
+from deskroll.errors import UsageError
+from deskroll.pipelines import PIPELINES, Pipeline
+from deskroll.postgres import database
+from deskroll.postgres.guard import Limits
+from deskroll.postgres.publish import FILES, by_hand
+from deskroll.settings import Settings
 from tests.conftest import (
     Database,
     Dump,
@@ -61,7 +61,7 @@ def write_spend(dump: Dump, day: str) -> None:
     dump.write(day, "transactions", {"results": [transaction(day, userId="u1", userName="AGENT  1")]})
 
 
-@pytest.mark.parametrize("way", ["rollcall sql | psql", "psql -1 -f"])
+@pytest.mark.parametrize("way", ["deskroll sql | psql", "psql -1 -f"])
 def test_by_hand_through_psql_gives_the_same_tables(
     way: str, url: str, server: str, template: str, db: Database, dump: Dump, sync: Sync
 ) -> None:
@@ -99,7 +99,7 @@ def test_by_hand_through_psql_gives_the_same_tables(
 def test_by_hand_settings_come_before_what_was_staged(url: str, db: Database, dump: Dump) -> None:
     dump.write("day1", "agent_details", [agent(1)])
     stage(url, dump.path, "day1", "2026-01-05")
-    settings = "SET rollcall.sync_day = 'mine'; SET rollcall.sync_date = '2026-02-01'; SET rollcall.source = 'tran';"
+    settings = "SET deskroll.sync_day = 'mine'; SET deskroll.sync_date = '2026-02-01'; SET deskroll.source = 'tran';"
     psql(url, settings + by_hand(PIPELINES[0].publication))
     assert db.rows("SELECT sync_day, source FROM agents") == [{"sync_day": "mine", "source": "tran"}]
     assert str(db.one("SELECT sync_date FROM agent_status_history")) == "2026-02-01"
@@ -184,7 +184,7 @@ def test_by_hand_what_was_not_staged_is_not_published(
 
 def test_by_hand_staging_of_ones_own_moves_the_watermark_of_its_date(url: str, db: Database) -> None:
     psql(url, "INSERT INTO stg_roles (role_id, name) VALUES (7, 'R')")
-    every = "SET rollcall.sync_date = '2026-01-05';" + by_hand(PIPELINES[1].publication)
+    every = "SET deskroll.sync_date = '2026-01-05';" + by_hand(PIPELINES[1].publication)
     psql(url, every)
     assert db.one("SELECT name FROM roles") == "R"
     moved = db.rows("SELECT pipeline, sync_date::TEXT FROM sync_watermarks WHERE sync_date IS NOT NULL")
@@ -195,7 +195,7 @@ def test_by_hand_waits_for_a_run_to_end(url: str, db: Database, dump: Dump) -> N
     dump.write("day1", "agent_details", [agent(1)])
     stage(url, dump.path, "day1", "2026-01-05")
     with psycopg.connect(url) as other:
-        other.execute("SELECT pg_advisory_lock(%s)", [int.from_bytes(b"rollcall")])
+        other.execute("SELECT pg_advisory_lock(%s)", [int.from_bytes(b"deskroll")])
         with pytest.raises(AssertionError, match="lock timeout"):
             psql(url, "SET lock_timeout = '100ms';" + by_hand(PIPELINES[0].publication))
     assert db.one("SELECT count(*) FROM agents") == 0

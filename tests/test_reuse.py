@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rollcall import source
-from rollcall.sync import Outcome
+from deskroll import source
+from deskroll.sync import Outcome
 from tests.conftest import Database, Dump, Sync, agent
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rollcall.sync import Outcome
+from deskroll.sync import Outcome
 from tests.conftest import Database, Dump, Sync, agent, changes
 
 ONE_ELEMENT_BAD = [

@@ -5,12 +5,12 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from rollcall.errors import BusyError, DatabaseError, RollcallError, UsageError
-from rollcall.postgres import database
-from rollcall.postgres.guard import Limits
-from rollcall.settings import Settings
-from rollcall.sync import Refused, Request
-from rollcall.sync import sync as run
+from deskroll.errors import BusyError, DatabaseError, DeskrollError, UsageError
+from deskroll.postgres import database
+from deskroll.postgres.guard import Limits
+from deskroll.settings import Settings
+from deskroll.sync import Refused, Request
+from deskroll.sync import sync as run
 from tests.conftest import Database, Dump, Sync, agent, changes, group, role, sync_into
 
 
@@ -173,8 +173,8 @@ class TestConservation:
         self, db: Database, dump: Dump, sync: Sync, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2)])
-        monkeypatch.setattr("rollcall.sync.newest", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1")
-        with pytest.raises(RollcallError, match="2 read is not 1 valid"):
+        monkeypatch.setattr("deskroll.sync.newest", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1")
+        with pytest.raises(DeskrollError, match="2 read is not 1 valid"):
             sync("day1", "2026-01-05")
         assert db.one("SELECT count(*) FROM agents") == 0
 
@@ -185,7 +185,7 @@ class TestAllOrNothing:
     def test_all_or_nothing_where_publishing_fails_midway(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1), agent("x")])
         db.connection.execute("ALTER TABLE agent_pipeline_errors ADD CHECK (error_message = 'never')")
-        with pytest.raises(RollcallError, match="check constraint"):
+        with pytest.raises(DeskrollError, match="check constraint"):
             sync("day1", "2026-01-05")
         assert db.one("SELECT count(*) FROM agents") == 0
         assert db.one("SELECT count(*) FROM agent_status_history") == 0

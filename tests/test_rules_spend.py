@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from rollcall import status
-from rollcall.currencies import usd_rates
-from rollcall.postgres.guard import Limits
-from rollcall.settings import Settings
-from rollcall.sync import Request
-from rollcall.sync import sync as run
+from deskroll import status
+from deskroll.currencies import usd_rates
+from deskroll.postgres.guard import Limits
+from deskroll.settings import Settings
+from deskroll.sync import Request
+from deskroll.sync import sync as run
 from tests.conftest import Database, Dump, Sync, agent, budget, card, sync_into, transaction
 from tests.test_bad_input import incompressible
 from tests.test_model import empty

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from rollcall.engines import spark as spark_engine
-from rollcall.engines.spark import Spark, transpile
-from rollcall.errors import EngineError, UsageError
-from rollcall.postgres import staging
-from rollcall.postgres.database import connect, locked
-from rollcall.postgres.staging import Attempt, Load
-from rollcall.settings import Settings
+from deskroll.engines import spark as spark_engine
+from deskroll.engines.spark import Spark, transpile
+from deskroll.errors import EngineError, UsageError
+from deskroll.postgres import staging
+from deskroll.postgres.database import connect, locked
+from deskroll.postgres.staging import Attempt, Load
+from deskroll.settings import Settings
 from tests.conftest import SAMPLE, Database, Dump, Shell, agent, new_database, sync_into
 
 if TYPE_CHECKING:
@@ -173,10 +173,10 @@ def test_no_java_that_will_do(says: str | None, message: str, shell: Shell, tmp_
     assert len(done.stderr.splitlines()) == 2
 
 
-def test_executors_without_rollcall(shell: Shell, tmp_path: Path) -> None:
-    bare = tmp_path / "bare"  # a Python that has all but rollcall
+def test_executors_without_deskroll(shell: Shell, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"  # a Python that has all but deskroll
     bare.write_text(
-        f"#!/bin/sh\nexec {sys.executable} -c \"import sys, runpy; sys.modules['rollcall'] = None;"
+        f"#!/bin/sh\nexec {sys.executable} -c \"import sys, runpy; sys.modules['deskroll'] = None;"
         ' sys.argv[1:2] = []; runpy.run_module(sys.argv.pop(1), run_name=\'__main__\')" "$@"\n'
     )
     bare.chmod(0o755)
@@ -186,7 +186,7 @@ def test_executors_without_rollcall(shell: Shell, tmp_path: Path) -> None:
     assert done.returncode == 1
     what, remedy = done.stderr.splitlines()
     assert what.startswith("error: Spark failed: ModuleNotFoundError: ")
-    assert remedy == "Install this version of rollcall[spark] in the Python of the executors: see docs/spark.md."
+    assert remedy == "Install this version of deskroll[spark] in the Python of the executors: see docs/spark.md."
 
 
 def test_spark_is_not_installed(shell: Shell, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_spark_is_not_installed(shell: Shell, tmp_path: Path) -> None:
         "sync", SAMPLE, "--day", "day1", "--engine", "spark", env=shell.environment | {"PYTHONPATH": str(tmp_path)}
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[1] == "Install it with pip install 'rollcall[spark]'."
+    assert done.stderr.splitlines()[1] == "Install it with pip install 'deskroll[spark]'."
 
 
 def test_a_session_of_its_own_says_nothing_and_leaves_nothing(shell: Shell, db: Database, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_session_of_its_own_says_nothing_and_leaves_nothing(shell: Shell, db: 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("day1 as of 2026-01-05, spark, run 1\n")
     assert db.one("SELECT count(*) FROM agents") == 25
-    assert [path.name for path in (tmp_path / "tmp").iterdir() if "rollcall" in path.name] == []
+    assert [path.name for path in (tmp_path / "tmp").iterdir() if "deskroll" in path.name] == []
     assert [path.name for path in tmp_path.iterdir() if "spark" in path.name] == []
 
 
@@ -309,9 +309,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 STEPS = """
 import json, sys
 from datetime import date
-from rollcall.postgres.guard import Limits
-from rollcall.settings import Settings
-from rollcall.sync import Request, sync
+from deskroll.postgres.guard import Limits
+from deskroll.settings import Settings
+from deskroll.sync import Request, sync
 
 def tell(step):
     print(step, flush=True)
@@ -334,7 +334,7 @@ def test_a_cluster_that_loses_a_worker(
     steps = []
     with subprocess.Popen(
         [sys.executable, "-c", STEPS, str(dump.path)],
-        env=shell.environment | {"ROLLCALL_SPARK_CONF": json.dumps(conf), "PYSPARK_PYTHON": sys.executable},
+        env=shell.environment | {"DESKROLL_SPARK_CONF": json.dumps(conf), "PYSPARK_PYTHON": sys.executable},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -13,9 +13,9 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rollcall.engines import duckdb, spool
-from rollcall.engines.duckdb import DuckDB
-from rollcall.source import Record, Unreadable, bad_file, list_folder, read_exactly
+from deskroll.engines import duckdb, spool
+from deskroll.engines.duckdb import DuckDB
+from deskroll.source import Record, Unreadable, bad_file, list_folder, read_exactly
 
 SELECT = """SELECT source_file, record_index, record, raw, fault,
     CASE WHEN record IS NULL AND fault IS NULL THEN 'UNREAD' END AS error_type FROM records"""

@@ -1,6 +1,6 @@
 """A sync that comes to harm at one of its steps: `python -m tests.victim HARM NUMBER sync DATA --day DAY …`.
 
-The steps are those between any two statements, wherever rollcall runs them: each of a publish file, each chunk of a
+The steps are those between any two statements, wherever deskroll runs them: each of a publish file, each chunk of a
 COPY, each query of the engine, both ends of each transaction. They are counted by wrapping the libraries' functions, so
 that the product itself knows nothing of it. HARM is what happens at step NUMBER:
 
@@ -21,8 +21,8 @@ from typing import Any
 import psycopg
 from psycopg.transaction import Transaction
 
-from rollcall.engines import duckdb as engine
-from rollcall.postgres.publish import FILES
+from deskroll.engines import duckdb as engine
+from deskroll.postgres.publish import FILES
 
 _PUBLISH = {path.read_text() for path in FILES.glob("*.sql")}
 _names: list[str] = []
@@ -96,14 +96,14 @@ def _counted(connection: Any, query: Any, *arguments: Any, **options: Any) -> An
 
 
 if __name__ == "__main__":
-    HARM, NUMBER, URL = sys.argv[1], int(sys.argv[2]), os.environ["ROLLCALL_DATABASE_URL"]
+    HARM, NUMBER, URL = sys.argv[1], int(sys.argv[2]), os.environ["DESKROLL_DATABASE_URL"]
     sys.argv[1:3] = []
     psycopg.Connection.execute = _counted  # type: ignore[method-assign, assignment]  # that is the purpose
     _wrap(psycopg.Copy, "write", "a chunk of COPY")
     _wrap(Transaction, "__enter__", "BEGIN")
     _wrap(Transaction, "__exit__", "COMMIT")
     _wrap(engine.DuckDB, "_run", "the engine's")
-    from rollcall.__main__ import main
+    from deskroll.__main__ import main
 
     try:
         main()

@@ -1,0 +1,372 @@
+"""The commands: parse, call, print, exit code."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from importlib import metadata
+from typing import Annotated, Any
+
+import typer
+from pydantic import SecretStr
+
+from deskroll import report, status
+from deskroll.errors import DeskrollError, UsageError
+from deskroll.pipelines import PIPELINES
+from deskroll.postgres import database, embedded
+from deskroll.postgres.guard import Limits
+from deskroll.postgres.publish import by_hand
+from deskroll.purge import age
+from deskroll.purge import purge as purge_errors
+from deskroll.settings import Settings, read_settings
+from deskroll.sync import Outcome, Refused, Request
+from deskroll.sync import publish_staged as publish_day
+from deskroll.sync import stage as stage_day
+from deskroll.sync import sync as sync_day
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Help-desk and card-spend JSON as PostgreSQL tables that know who is active, who left, and what was wrong.",
+)
+db = typer.Typer(no_args_is_help=True, help="The database in use: the embedded one, unless a URL is given.")
+app.add_typer(db, name="db")
+
+
+class EngineName(StrEnum):
+    """The engines that there are."""
+
+    duckdb = "duckdb"
+    spark = "spark"
+
+
+Data = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="The dump: a folder of sync-<day>/ folders; with Spark also a URL of one."),
+]
+Day = Annotated[str, typer.Option("--day", help="The sync day: reads sync-DAY/, else DAY/.")]
+SyncDate = Annotated[
+    datetime | None,
+    typer.Option(
+        "--sync-date",
+        formats=["%Y-%m-%d"],
+        help="The date that the day stands for; by default the day itself where it is a date, else today (UTC).",
+    ),
+]
+Only = Annotated[str, typer.Option("--only", metavar="PIPELINES", help="Only these pipelines, with commas between.")]
+Engine = Annotated[EngineName, typer.Option("--engine", help="What runs the transformations.")]
+SparkConf = Annotated[
+    list[str] | None,
+    typer.Option("--spark-conf", metavar="KEY=VALUE", help="An option of the Spark session; may be given many times."),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        metavar="URL",
+        help="Any PostgreSQL from 14 on (or DESKROLL_DATABASE_URL); else the embedded one.",
+    ),
+]
+Plan = Annotated[bool, typer.Option("--plan", help="Print what would change, and publish nothing.")]
+AllowMassChange = Annotated[
+    bool,
+    typer.Option("--allow-mass-change", help="Publish even if a large part of the agents would be deactivated."),
+]
+MaxRejected = Annotated[
+    str | None,
+    typer.Option("--max-rejected", metavar="N or N%", help="Refuse if more records than this are rejected."),
+]
+Reread = Annotated[bool, typer.Option("--reread", help="Read all files, also those that are staged as they are.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Stop if another run is at work, instead of waiting for it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        report.tell(metadata.version("deskroll"))
+        raise typer.Exit
+
+
+@app.callback()
+def _deskroll(
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback where something fails.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the roll: see the commands below."""
+
+
+@app.command()
+def sync(
+    data: Data,
+    day: Day,
+    sync_date: SyncDate = None,
+    only: Only = "",
+    engine: Engine = EngineName.duckdb,
+    spark_conf: SparkConf = None,
+    database_url: DatabaseUrl = None,
+    plan: Plan = False,
+    allow_mass_change: AllowMassChange = False,
+    max_rejected: MaxRejected = None,
+    reread: Reread = False,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> None:
+    """Read a day of a dump and publish it, in one transaction."""
+    limits = Limits(allow_mass_change, max_rejected)
+    with report.progress() as tell:
+        outcome = _or_refused(
+            lambda: sync_day(
+                _request(data, day, sync_date, only, engine),
+                _settings(database_url, spark_conf), limits, tell, plan=plan, wait=not no_wait, reread=reread,
+            )
+        )  # fmt: skip
+    _tell(outcome, as_json)
+
+
+@app.command()
+def stage(
+    data: Data,
+    day: Day,
+    sync_date: SyncDate = None,
+    only: Only = "",
+    engine: Engine = EngineName.duckdb,
+    spark_conf: SparkConf = None,
+    database_url: DatabaseUrl = None,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> None:
+    """Fill the staging tables with a day, and publish nothing: the first half of a sync."""
+    with report.progress() as tell:
+        sources = stage_day(
+            _request(data, day, sync_date, only, engine),
+            _settings(database_url, spark_conf),
+            tell,
+            wait=not no_wait,
+        )
+    if as_json:
+        report.tell_json({"sources": [report.plain(s) for s in sources]})
+    else:
+        report.tell_staged(sources)
+
+
+@app.command()
+def publish(
+    only: Only = "",
+    database_url: DatabaseUrl = None,
+    plan: Plan = False,
+    allow_mass_change: AllowMassChange = False,
+    max_rejected: MaxRejected = None,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> None:
+    """Publish what `stage` left in the staging tables: the second half of a sync."""
+    limits = Limits(allow_mass_change, max_rejected)
+    with report.progress() as tell:
+        outcome = _or_refused(
+            lambda: publish_day(_names(only), _settings(database_url), limits, tell, plan=plan, wait=not no_wait)
+        )
+    _tell(outcome, as_json)
+
+
+@app.command("sql")
+def sql_(pipeline: Annotated[str, typer.Argument(help="The pipeline, such as agents.")]) -> None:
+    """Print a pipeline's publish SQL, to read or to pipe into psql."""
+    found = [p for p in PIPELINES if p.name == pipeline]
+    if not found:
+        raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
+    report.tell(by_hand(found[0].publication))
+
+
+@app.command("status")
+def status_(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+    """Show who is active, the last runs, and what lies in quarantine."""
+    found = status.status(_settings(database_url))
+    report.tell_json(found) if as_json else report.tell_status(found)
+
+
+@app.command()
+def runs(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Show the ledger: every run, and what became of it."""
+    found = status.runs(_settings(database_url), limit)
+    report.tell_json(found) if as_json else report.tell_runs(found)
+
+
+@app.command()
+def errors(
+    day: Annotated[str | None, typer.Option("--day", help="Only this sync day.")] = None,
+    pipeline: Annotated[str | None, typer.Option("--pipeline", help="Only this pipeline.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many a pipeline.")] = None,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete rows instead, with --older-than.")] = False,
+    older_than: Annotated[str | None, typer.Option("--older-than", metavar="90d", help="What to purge.")] = None,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Show the quarantine: each record that could not be taken, where it stands, and why. Or purge what is old."""
+    if purge or older_than:
+        if not purge or not older_than or day or limit:
+            raise UsageError(
+                "--purge and --older-than go together, and without --day and --limit.",
+                "For example: deskroll errors --purge --older-than 90d.",
+            )
+        gone = purge_errors(_settings(database_url), age(older_than), pipeline)
+        total = sum(gone.values())
+        report.tell_json(gone) if as_json else report.tell(f"{total:,} row{'s' * (total != 1)} purged")
+        return
+    found = status.errors(_settings(database_url), day, pipeline, limit)
+    report.tell_json(found) if as_json else report.tell_errors(found)
+
+
+@app.command()
+def groups(
+    depth: Annotated[int, typer.Option("--depth", min=1, help="Levels to draw.")] = 10,
+    inactive: Annotated[bool, typer.Option("--inactive", help="Only inactive groups, and what leads to them.")] = False,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the groups as a tree: which are active, and how many members they have."""
+    found = status.groups(_settings(database_url))
+    if as_json:
+        report.tell_json([group for group in found if group["inactive"] or not inactive])
+    else:
+        report.tell_groups(found, depth, inactive=inactive)
+
+
+@app.command()
+def agent(
+    who: Annotated[str, typer.Argument(metavar="AGENT", help="An id or an e-mail address.")],
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Tell one agent's whole story: details, availability, roles with dates, groups, status by day."""
+    found = status.agent(_settings(database_url), who)
+    report.tell_json(found) if as_json else report.tell_agent(found)
+
+
+@db.command()
+def url(database_url: DatabaseUrl = None) -> None:
+    """Print the database's URL, for psql and others; starts the embedded server if it does not run."""
+    report.tell(database.url_of(_settings(database_url)))
+
+
+@db.command()
+def shell(database_url: DatabaseUrl = None) -> None:
+    """Open psql on the database."""
+    settings = _settings(database_url)
+    target, password = database.without_password(database.url_of(settings))
+    psql = database.psql(settings)
+    sys.stdout.flush()
+    os.execve(psql, [psql, target], {**os.environ, **({"PGPASSWORD": password} if password else {})})
+
+
+@db.command()
+def migrate(database_url: DatabaseUrl = None) -> None:
+    """Bring the database's tables up to date; every sync does this first."""
+    target = database.url_of(_settings(database_url))
+    with database.connect(target) as connection:
+        applied = database.migrate(connection, target)
+    report.tell("\n".join(f"applied {name}" for name in applied) or "up to date")
+
+
+@db.command()
+def stop() -> None:
+    """Stop the embedded server; the next command starts it again."""
+    report.tell("stopped" if embedded.stop(_settings(None).home) else "it does not run")
+
+
+def _request(data: str, day: str, sync_date: datetime | None, only: str, engine: EngineName) -> Request:
+    return Request(data, day, sync_date.date() if sync_date else None, _names(only), engine.value)
+
+
+def _names(only: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in only.split(","))))
+
+
+def _settings(database_url: str | None, spark_conf: list[str] | None = None) -> Settings:
+    settings = read_settings()
+    pairs = [option.partition("=") for option in spark_conf or ()]
+    for key, equals, _ in pairs:
+        if not key or not equals:
+            raise UsageError(f"--spark-conf {key!r} is no option.", "It looks like spark.executor.memory=4g.")
+    given: dict[str, Any] = {"spark_conf": settings.spark_conf | {key: value for key, _, value in pairs}}
+    if database_url:
+        given["database_url"] = SecretStr(database_url)
+    return settings.model_copy(update=given)
+
+
+def _or_refused(run: Callable[[], Outcome]) -> Outcome | Refused:
+    try:
+        return run()
+    except Refused as refused:
+        return refused
+
+
+def _tell(result: Outcome | Refused, as_json: bool) -> None:
+    outcome = result.outcome if isinstance(result, Refused) else result
+    try:
+        report.tell_json(outcome) if as_json else report.tell_outcome(outcome)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise DeskrollError(
+            f"What the run did cannot be printed: {error.strerror}.", "It has ended; `deskroll runs` says how."
+        ) from error
+    if isinstance(result, Refused):
+        raise result
+
+
+def _drop_output() -> None:
+    """Let what Python still has to write on stdout go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(arguments: list[str]) -> None:
+    """Run the command line; what fails because an interrupt left it half way is the interrupt."""
+    try:
+        app(arguments, prog_name="deskroll")
+    except Exception as error:
+        context: BaseException | None = error
+        while context:
+            if isinstance(context, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            context = context.__context__
+        raise
+
+
+def main() -> int:
+    """Run the command line; the one place where a failure becomes a message and an exit code, which is returned."""
+    debug = "--debug" in sys.argv
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it logs is raised too, and told once
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        _run(arguments)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 1
+    except BrokenPipeError:
+        _drop_output()
+        return 1
+    except DeskrollError as error:
+        if debug:
+            raise
+        report.tell_failure(error)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        report.tell_failure(
+            DeskrollError(
+                f"Unexpected {type(error).__name__}: {error}".splitlines()[0],
+                "A fault of deskroll: run again with --debug, and report it. `deskroll runs` has what was published.",
+            )
+        )
+        return 1
+    return 0

@@ -1,0 +1,91 @@
+"""The engines: what runs the transformations. Each speaks the small protocol below and knows no pipeline."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, Self
+
+from deskroll.errors import UsageError
+from deskroll.settings import Settings
+from deskroll.source import Folder
+
+Sink = Callable[[Iterator[bytes]], str]
+"""Takes the rows of a partition in the text format of PostgreSQL's COPY; for a distributed engine it can be pickled."""
+
+
+Rows = Callable[[], Iterator[bytes]]
+"""Yields rows in the text format of PostgreSQL's COPY; can be pickled."""
+
+
+class Engine(AbstractContextManager["Engine"], Protocol):
+    """Runs SELECTs in DuckDB's dialect over relations that it keeps for the length of one run."""
+
+    name: str
+    is_distributed: bool
+    """Whether rows are written by several processes, and some perhaps more than once."""
+
+    def __enter__(self) -> Self:
+        """Open the engine; leaving drops every relation and temporary file."""
+        ...
+
+    def find_day(self, dump: str, label: str) -> str:
+        """The folder of a sync day; see `source.find_day`."""
+        ...
+
+    def list_folder(self, day: str, name: str, resource: str) -> Folder:
+        """List one source folder of a day; see `source.list_folder`."""
+        ...
+
+    def read(self, folder: Folder, select: str, table: str) -> bool:
+        """Run a SELECT over `records` (see `flatten`), all records of a folder, and keep the result as `table`.
+
+        Returns whether every file could be read to its end. A file that could not is one row with a fault.
+        """
+        ...
+
+    def each(self, rows: str, select: str, table: str) -> None:
+        """Run a SELECT that looks at each row of `records` by itself, with `rows` as these, and keep the result."""
+        ...
+
+    def take(self, name: str, columns: Sequence[str], parts: Sequence[Rows]) -> None:
+        """Keep a relation of whole numbers that is known already; each part yields rows in COPY's text format."""
+        ...
+
+    def create(self, name: str, select: str, *, keep: bool = False) -> None:
+        """Give a SELECT a name that later ones can use; with `keep`, run it once and keep its rows."""
+        ...
+
+    def fetch(self, select: str) -> list[tuple[Any, ...]]:
+        """Run a SELECT and return its few rows."""
+        ...
+
+    def columns(self, select: str) -> list[str]:
+        """The names of a SELECT's columns."""
+        ...
+
+    def write(self, select: str, sink: Sink) -> list[str]:
+        """Run a SELECT and call `sink` with the rows of each partition, where the partition is.
+
+        Returns what it returned for each, once a partition also where a partition was written more than once.
+        """
+        ...
+
+
+def open_engine(name: str, settings: Settings) -> Engine:
+    """The engine of that name; each is imported only when it is asked for.
+
+    Raises:
+        UsageError: there is no such engine, or it is not installed.
+    """
+    if name == "duckdb":
+        from deskroll.engines.duckdb import DuckDB
+
+        return DuckDB(settings.memory_limit, settings.threads, settings.temp_folder)
+    if name == "spark":
+        try:
+            from deskroll.engines.spark import Spark
+        except ImportError as error:
+            raise UsageError(
+                f"Spark is not installed here: {error}.", "Install it with pip install 'deskroll[spark]'."
+            ) from error
+        return Spark(settings)
+    raise UsageError(f"There is no engine {name!r}.", "Engines: duckdb, spark.")

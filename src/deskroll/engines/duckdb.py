@@ -1,0 +1,429 @@
+"""The embedded engine: DuckDB in this process, with bounded memory, spilling to a temporary folder.
+
+Three ways to read a file, each for what it is best at:
+
+- plain arrays and lines of some size by DuckDB itself, as they lie on disk;
+- everything else by DuckDB from a few large files into which Python has laid it (`spool`): opening tens of thousands of
+  small files costs DuckDB four times what it costs Python;
+- whatever DuckDB doubts by `source.read_exactly`, which says exactly what is wrong, and where.
+
+Either way the record is the text of the file, not a digit changed.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import duckdb
+
+from deskroll.engines import Rows, Sink
+from deskroll.engines.spool import DocumentSpool, no_room
+from deskroll.errors import EngineError
+from deskroll.flatten import UNREAD, sql_text
+from deskroll.source import (
+    Folder,
+    Record,
+    SourceFile,
+    Unreadable,
+    bad_file,
+    find_day,
+    list_folder,
+    open_bytes,
+    read_exactly,
+)
+
+_DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itself
+_EDGE: Final = 4096  # bytes in which it must begin and end
+_SPOOL_CHUNK: Final = 4 * 1024 * 1024
+_ROW, _COLUMN = b"\x1e", b"\x1f"  # control characters, which no JSON text holds
+TEMP: Final = "deskroll-engine-"
+_TEMP_IS_OLD: Final = 2 * 24 * 3600  # seconds
+_OF_A_MARKER: Final = -1  # the place before a file's first record
+_BOM: Final = b"\xef\xbb\xbf"
+_SPACE: Final = b" \t\r\n"
+
+
+# What DuckDB takes for JSON and RFC 8259 does not: a trailing comma, and numbers that are none. ILIKE is for speed.
+_IS_LAX: Final = r"""(
+        regexp_matches(json, ',[ \t\r\n]*[}\]]') OR (json ILIKE '%nan%' OR json ILIKE '%inf%')
+        AND regexp_matches(json, '(?i)(^|[:,\[])[ \t\r\n]*-?(nan|inf|infinity)[ \t\r\n]*([,}\]]|$)')
+    )"""
+
+
+_FROM_EXACT: Final = """SELECT part[1] AS source_file, try_cast(part[2] AS BIGINT) AS record_index,
+    nullif(part[3], '') AS record, nullif(part[4], '') AS raw, nullif(part[5], '') AS fault
+FROM (
+    SELECT string_split(row, chr(31)) AS part
+    FROM (SELECT unnest(string_split(content, chr(30))) AS row FROM read_text(?))
+)"""
+
+Insert = Callable[[str, Iterable[str]], None]
+
+_NOTHING: Final = "SELECT '' AS source_file, 0 AS record_index, '' AS record, '' AS raw, '' AS fault LIMIT 0"
+
+
+def _from_json(place: str, *, is_lines: bool) -> str:
+    """Read whole files by DuckDB: a line that is no JSON comes back as NULL, an array that is none fails them all."""
+    style = "'newline_delimited', ignore_errors = true" if is_lines else "'array'"
+    return f"""SELECT {place} AS source_file, NULL AS record_index,
+    CASE WHEN NOT {_IS_LAX} THEN CAST(json AS VARCHAR) END AS record, NULL AS raw, NULL AS fault
+FROM read_json_objects(?, format = {style}, filename = true)"""
+
+
+def make_temp(prefix: str, parent: Path | None = None) -> Path:
+    """Make a temporary folder: in `parent`, or where the system has them.
+
+    Raises:
+        EngineError: none can be made.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    except OSError as error:
+        where = f" in {Path(error.filename).parent}" if error.filename else ""
+        raise EngineError(
+            f"No temporary folder can be made{where}: {error.strerror}.",
+            "Free space there, or set DESKROLL_TEMP_FOLDER (with Spark TMPDIR) to a folder with more.",
+        ) from error
+
+
+class DuckDB:
+    """An in-memory DuckDB whose memory is bounded; what does not fit goes to `temp_folder`."""
+
+    name = "duckdb"
+    is_distributed = False
+
+    def __init__(self, memory_limit: str, threads: int | None = None, temp_folder: Path | None = None) -> None:
+        self._memory_limit = memory_limit
+        self._threads = threads
+        self._temp_parent = temp_folder
+
+    def __enter__(self) -> Self:
+        self._temp = make_temp(TEMP, self._temp_parent)
+        for old in self._temp.parent.glob(f"{TEMP}*"):  # of runs that were killed
+            with suppress(FileNotFoundError):  # of a run that ends just now
+                if time.time() - old.stat().st_mtime > _TEMP_IS_OLD:
+                    shutil.rmtree(old, ignore_errors=True)
+        config: dict[str, Any] = {
+            "memory_limit": self._memory_limit,
+            "temp_directory": str(self._temp / "spill"),
+            "autoload_known_extensions": False,
+            "autoinstall_known_extensions": False,
+        }
+        if self._threads:
+            config["threads"] = self._threads
+        try:
+            self._connection = duckdb.connect(config=config)
+        except duckdb.Error as error:
+            raise EngineError(f"DuckDB does not start: {error}", "Check DESKROLL_MEMORY_LIMIT.") from error
+        self._run("SET TimeZone = 'UTC'")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+    def find_day(self, dump: str, label: str) -> str:
+        """The folder of a sync day; see `source.find_day`."""
+        return find_day(dump, label)
+
+    def list_folder(self, day: str, name: str, resource: str) -> Folder:
+        """List one source folder of a day; see `source.list_folder`."""
+        return list_folder(day, name, resource)
+
+    def read(self, folder: Folder, select: str, table: str) -> bool:
+        """Run a SELECT over all records of a folder; see `Engine.read`."""
+        self._run(f"CREATE OR REPLACE TABLE {table} AS WITH records AS ({_NOTHING}) SELECT * FROM ({select}) LIMIT 0")
+
+        def insert(reader: str, paths: Iterable[str]) -> None:
+            literal = [_literally(path) for path in paths]
+            self._run(
+                f"INSERT INTO {table} WITH records AS NOT MATERIALIZED ({reader}) SELECT * FROM ({select})",
+                [literal],
+            )
+
+        large: list[SourceFile] = []
+        spools = [
+            DocumentSpool(self._temp / f"{table}.{kind}", folder.resource, is_lines=kind == "lines")
+            for kind in ("arrays", "lines")
+        ]
+        doubtful: list[str] = []
+        for file in folder.files:
+            if _is_large(file):
+                large.append(file)
+            elif not spools[file.is_lines].add(file):
+                doubtful.append(file.name)
+        doubtful += self._read_large(folder.name, large, table, insert)
+        for spool in spools:
+            spool.close()
+            doubtful += self._read_spool(spool, table, insert)
+
+        self._run(f"DELETE FROM {table} WHERE record_index = {_OF_A_MARKER}")
+        unread = self.fetch(f"SELECT DISTINCT source_file FROM {table} WHERE error_type = '{UNREAD}'")
+        names = {*doubtful, *(name for (name,) in unread)}
+        self._run(f"DELETE FROM {table} WHERE list_contains(?, source_file)", [sorted(names)])
+        exact = _Spool(self._temp / f"{table}.exact")
+        is_complete = _spool_exactly((f for f in folder.files if f.name in names), folder.resource, exact)
+        exact.empty_into(insert, _FROM_EXACT)
+        return is_complete
+
+    def each(self, rows: str, select: str, table: str) -> None:
+        """Run a SELECT that looks at each row by itself; see `Engine.each`."""
+        self.create(table, f"WITH records AS NOT MATERIALIZED ({rows}) SELECT * FROM ({select})", keep=True)
+
+    def take(self, name: str, columns: Sequence[str], parts: Sequence[Rows]) -> None:
+        """Keep a relation that is known already; see `Engine.take`."""
+        typed = ", ".join(f"{column} BIGINT" for column in columns)
+        self._run(f"CREATE OR REPLACE TABLE {name} ({typed})")
+        spool = self._temp / f"{name}.known"
+        for part in parts:
+            with spool.open("wb") as sink:
+                sink.writelines(part())
+            self._run(  # a part may have no row, in which nothing could be detected
+                f"COPY {name} FROM {sql_text(str(spool))} (FORMAT csv, HEADER false, AUTO_DETECT false,"
+                r" DELIMITER '\t', QUOTE '', ESCAPE '', NULLSTR '\N')"
+            )
+            spool.unlink()
+
+    def create(self, name: str, select: str, *, keep: bool = False) -> None:
+        """Give a SELECT a name; see `Engine.create`."""
+        self._run(f"CREATE OR REPLACE {'TABLE' if keep else 'VIEW'} {name} AS {select}")
+
+    def fetch(self, select: str) -> list[tuple[Any, ...]]:
+        """Run a SELECT and return its few rows."""
+        return self._run(select).fetchall()
+
+    def columns(self, select: str) -> list[str]:
+        """The names of a SELECT's columns."""
+        return [name for name, *_ in self._run(f"DESCRIBE {select}").fetchall()]
+
+    def write(self, select: str, sink: Sink) -> list[str]:
+        """Hand the rows of a SELECT to `sink`; see `Engine.write`."""
+        with closing(self._copy_text(select)) as rows:  # where the sink fails: its thread must end before all else
+            return [sink(rows)]
+
+    def _copy_text(self, select: str) -> Generator[bytes, None, None]:
+        """Run a SELECT and yield its rows in COPY's text format, which unlike CSV has no trouble with any line."""
+        described = self._run(f"DESCRIBE {select}").fetchall()
+        columns = ", ".join(_escaped(name) if kind == "VARCHAR" else name for name, kind, *_ in described)
+        reading, writing = os.pipe()
+        failure: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                self._run(
+                    f"COPY (SELECT {columns} FROM ({select})) TO '/dev/fd/{writing}' (FORMAT csv, HEADER false,"
+                    r" DELIMITER '\t', QUOTE '', ESCAPE '', NULLSTR '\N', USE_TMP_FILE false)"
+                )
+            except BaseException as error:  # noqa: BLE001 - raised again by the reader, who would take silence for the end
+                failure.append(error)
+            finally:
+                os.close(writing)
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        try:
+            while chunk := os.read(reading, 1024 * 1024):
+                yield chunk
+        finally:
+            os.close(reading)
+            writer.join()
+        for error in failure:
+            raise error
+
+    def _run(self, statement: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
+        try:
+            # A cursor of its own: staging tables are copied side by side.
+            return self._connection.cursor().execute(statement, parameters)
+        except RuntimeError as error:
+            if "interrupted" in str(error):  # Ctrl-C, which DuckDB takes for itself
+                raise KeyboardInterrupt from error
+            raise
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            raise EngineError(
+                f"DuckDB ran out of room: {str(error).splitlines()[0]}",
+                "Free space in the temporary folder (DESKROLL_TEMP_FOLDER) or raise DESKROLL_MEMORY_LIMIT.",
+            ) from error
+
+    def _read_large(self, folder: str, files: list[SourceFile], table: str, insert: Insert) -> list[str]:
+        """Insert the records of large files; return the names of those that DuckDB cannot read."""
+        bad: list[str] = []
+        place = f"'{folder}/' || parse_filename(filename, false, 'forward_slash')"
+        for is_lines in (False, True):
+            some = {f.path: f.name for f in files if f.is_lines == is_lines}
+            unreadable = self._insert_readable(list(some), _from_json(place, is_lines=is_lines), insert)
+            bad += [some[path] for path in unreadable]
+        # DuckDB keeps the order of a file's records in that of the rows, and so far no row has been deleted.
+        self._run(
+            f"""UPDATE {table} SET record_index = {table}.rowid - begin.row
+            FROM (SELECT source_file, min(rowid) AS row FROM {table} GROUP BY source_file) AS begin
+            WHERE begin.source_file = {table}.source_file"""
+        )
+        return bad
+
+    def _read_spool(self, spool: DocumentSpool, table: str, insert: Insert) -> list[str]:
+        """Insert the records in a spool; return the names of the files in those chunks that DuckDB cannot read."""
+        if not spool.chunks:
+            return []
+        ((begin,),) = self.fetch(f"SELECT coalesce(max(rowid), -1) FROM {table}")
+        marker = f"'\"{spool.marker} '"
+        place = f"CASE WHEN starts_with(json, {marker}) THEN json END"
+        numbers = {str(path): numbers for path, numbers in spool.chunks}
+        bad = self._insert_readable(list(numbers), _from_json(place, is_lines=spool.is_lines), insert)
+        self._run(
+            f"""CREATE OR REPLACE TABLE {table}_markers AS
+            SELECT rowid AS row, CAST(trim(split_part(source_file, ' ', 2), '"') AS BIGINT) AS number
+            FROM {table} WHERE rowid > {begin} AND source_file IS NOT NULL"""
+        )
+        found = {number for (number,) in self.fetch(f"SELECT number FROM {table}_markers")}
+        bad += [path for path, some in numbers.items() if path not in bad and not found.issuperset(some)]
+        self._run(
+            f"""UPDATE {table} SET source_file = place.source_file, record_index = place.record_index
+            FROM (
+                SELECT one.rowid AS row, list_extract(?, marker.number + 1) AS source_file,
+                    one.rowid - marker.row - 1 AS record_index
+                FROM (SELECT rowid FROM {table} WHERE rowid > {begin}) AS one
+                ASOF JOIN {table}_markers AS marker ON one.rowid >= marker.row
+            ) AS place
+            WHERE {table}.rowid = place.row""",
+            [spool.names],
+        )
+        shutil.rmtree(self._temp / f"{table}.{'lines' if spool.is_lines else 'arrays'}")
+        return [spool.names[number] for path in bad for number in numbers[path]]
+
+    def _insert_readable(self, paths: list[str], reader: str, insert: Insert) -> list[str]:
+        """Insert what can be read; return the paths of what cannot."""
+        unreadable: list[str] = []
+        try:
+            if paths:
+                insert(reader, paths)
+        except (duckdb.Error, EngineError):
+            unreadable = [path for path in paths if not self._can_read(reader, path)]
+            if len(unreadable) < len(paths):
+                insert(reader, [path for path in paths if path not in unreadable])
+        return unreadable
+
+    def _can_read(self, reader: str, path: str) -> bool:
+        try:
+            self._run(f"SELECT count(record) FROM ({reader})", [[_literally(path)]])
+        except (duckdb.Error, EngineError):
+            return False
+        return True
+
+
+def _spool_exactly(files: Iterable[SourceFile], resource: str, spool: "_Spool") -> bool:
+    """Spool the records of files that raised doubts; return whether all could be read to their end."""
+    is_complete = True
+    for file in files:
+        mark = spool.mark()
+        try:
+            if file.compression:  # soon told, where it cannot be unpacked: what is in it may be endless
+                deque(open_bytes(file), maxlen=0)
+            for record in read_exactly(file, resource):
+                is_complete = is_complete and record.fault is None
+                spool.add(_exact_row(file, record))
+        except Unreadable as error:
+            is_complete = False
+            spool.rewind(mark)
+            spool.add(_exact_row(file, bad_file(file, str(error))))
+    return is_complete
+
+
+class _Spool:
+    """Rows that the exact reader has read, in files of a few MB each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._paths: list[Path] = []
+        self._rows: list[bytes] = []
+        self._size = 0
+
+    def add(self, row: bytes) -> None:
+        self._rows.append(row)
+        self._size += len(row)
+        if self._size > _SPOOL_CHUNK:
+            self._flush()
+
+    def mark(self) -> int:
+        """Finish the file at hand; returns a place to rewind to."""
+        self._flush()
+        return len(self._paths)
+
+    def rewind(self, mark: int) -> None:
+        """Forget the rows added since a mark."""
+        self._rows, self._size = [], 0
+        for path in self._paths[mark:]:
+            path.unlink()
+        del self._paths[mark:]
+
+    def empty_into(self, insert: Insert, reader: str) -> None:
+        """Hand all rows over, and free the disk."""
+        self._flush()
+        if self._paths:
+            insert(reader, map(str, self._paths))
+            shutil.rmtree(self.folder)
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        path = self.folder / f"{len(self._paths):06}"
+        try:
+            self.folder.mkdir(exist_ok=True)
+            path.write_bytes(_ROW.join(self._rows))
+        except OSError as error:
+            raise no_room(error) from error
+        self._paths.append(path)
+        self._rows, self._size = [], 0
+
+
+def _is_large(file: SourceFile) -> bool:
+    """Whether DuckDB is to read the file itself: an array, or lines, of some size.
+
+    It takes for whole a compressed stream that is cut short between lines, and an array that ends after a comma.
+    """
+    if file.size < _DIRECT_FROM or file.compression or not file.name.endswith(file.path.rpartition(os.sep)[2]):
+        return False
+    if file.is_lines:
+        return True
+    try:
+        with open(file.path, "rb") as stream:  # noqa: PTH123 - paths are plain text here, for speed
+            head = stream.read(_EDGE).removeprefix(_BOM).lstrip(_SPACE)
+            stream.seek(max(file.size - _EDGE, 0))
+            tail = stream.read(_EDGE).rstrip(_SPACE)
+    except OSError:
+        return False
+    return head.startswith(b"[") and tail.endswith(b"]") and not tail[:-1].rstrip(_SPACE).endswith(b",")
+
+
+def _exact_row(file: SourceFile, record: Record) -> bytes:
+    position = "" if record.position is None else str(record.position)
+    columns = (file.name, position, record.record or "", record.raw or "", record.fault or "")
+    return _COLUMN.join(c.encode() for c in columns)
+
+
+def _literally(path: str) -> str:
+    """A path as DuckDB takes it: it reads `*`, `?` and `[` in one as a pattern."""
+    return re.sub(r"([*?[])", r"[\1]", path)
+
+
+def _escaped(column: str) -> str:
+    """SQL that writes a text column as COPY's text format wants it."""
+    text = column
+    for character, escape in (
+        ("'\\'", "'\\\\'"),
+        ("chr(10)", "'\\n'"),
+        ("chr(13)", "'\\r'"),
+        ("chr(9)", "'\\t'"),
+    ):
+        text = f"replace({text}, {character}, {escape})"
+    return f"{text} AS {column}"

@@ -1,0 +1,226 @@
+"""What the Spark engine's tasks do, each in a Python process beside its executor.
+
+A task opens an embedded DuckDB of its own over its share of the files or rows: what looks at one record at a time is
+computed by the very engine, and the very SQL, of a run on one machine, so that there is nothing to differ.
+"""
+
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from deskroll.engines import Rows, Sink
+from deskroll.engines.duckdb import TEMP, DuckDB
+from deskroll.source import Folder, SourceFile, describe
+
+Batches = Iterator[pa.RecordBatch]
+
+_CHUNK: Final = 4 * 1024 * 1024
+_BATCH_ROWS: Final = 2000  # a batch holds at most 2 GB of text
+
+
+class Part(NamedTuple):
+    """A file of a task or, where `begin` is set, the lines of a file that begin from that byte on."""
+
+    file: SourceFile
+    begin: int | None = None
+
+
+PartReader = Callable[[str, Batches, Path], Iterator[Part]]
+"""Makes local files of a task's rows: takes the folder's name, the rows, and a place for temporary files."""
+
+
+def listed(folder: str, batches: Batches, temp: Path) -> Iterator[Part]:
+    """Files that every executor sees under the same path; rows: path BINARY, size, begin, end BIGINT."""
+    for number, row in enumerate(_rows(batches)):
+        path = os.fsdecode(row["path"])
+        if row["begin"] is None:
+            yield Part(describe(folder, path, row["size"]))
+        else:
+            place = _place(temp, number, path)
+            try:
+                _cut_lines(path, place, row["begin"], row["end"])
+            except OSError:  # reading all of it will say what is wrong
+                yield Part(describe(folder, path), row["begin"])
+            else:
+                yield Part(describe(folder, str(place), place.stat().st_size), row["begin"])
+
+
+def fetched(folder: str, batches: Batches, temp: Path) -> Iterator[Part]:
+    """Files that Spark has read; rows: path STRING, content BINARY."""
+    for number, row in enumerate(_rows(batches)):
+        place = _place(temp, number, row["path"])
+        place.write_bytes(row["content"])
+        yield Part(describe(folder, str(place), len(row["content"])))
+
+
+def fetched_lines(folder: str, batches: Batches, temp: Path) -> Iterator[Part]:
+    """Lines that Spark has read, those of a part of a file together; rows: path (quoted), begin BIGINT, line BINARY."""
+    parts = groupby(_rows(batches), key=lambda row: (row["path"], row["begin"]))
+    for number, ((path, begin), rows) in enumerate(parts):
+        place = _place(temp, number, unquote(path))
+        with place.open("wb") as file:
+            file.write(b"\n" if begin else b"")  # a byte order mark counts at the begin of a file alone
+            file.writelines(row["line"] + b"\n" for row in rows)
+        yield Part(describe(folder, str(place), place.stat().st_size), begin)
+
+
+def _rows(batches: Batches) -> Iterator[dict[str, Any]]:
+    return chain.from_iterable(batch.to_pylist() for batch in batches)
+
+
+def _place(temp: Path, number: int, path: str) -> Path:
+    """Where a task keeps a file under its own name, which says what is in it."""
+    folder = temp / str(number)
+    folder.mkdir()
+    return folder / path.rpartition("/")[2]
+
+
+def _cut_lines(path: str, to: Path, begin: int, end: int) -> None:
+    """Copy the lines of a file that begin in a range of bytes."""
+    with Path(path).open("rb") as source, to.open("wb") as sink:
+        if begin:
+            source.seek(begin - 1)
+            deque(_rest_of_line(source), maxlen=0)
+            sink.write(b"\n")  # as above
+        last = b"\n"
+        while (left := end - source.tell()) > 0 and (chunk := source.read(min(left, _CHUNK))):
+            sink.write(chunk)
+            last = chunk
+        if not last.endswith(b"\n"):
+            sink.writelines(_rest_of_line(source))
+
+
+def _rest_of_line(source: IO[bytes]) -> Iterator[bytes]:
+    while chunk := source.readline(_CHUNK):
+        yield chunk
+        if chunk.endswith(b"\n"):
+            return
+
+
+class _Engine(DuckDB):
+    """The embedded engine, with a way in and a way out for Arrow."""
+
+    def keep(self, table: str, rows: pa.RecordBatchReader) -> None:
+        """Keep Arrow rows as a table."""
+        self._connection.register("taken", rows)
+        self._connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM taken")
+        self._connection.unregister("taken")
+
+    def give(self, select: str) -> pa.RecordBatchReader:
+        """Run a SELECT and return its rows."""
+        return self._connection.sql(select).to_arrow_reader(_BATCH_ROWS)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What any task needs: the memory of its DuckDB, before that spills to a temporary folder of the executor's."""
+
+    memory_limit: str
+
+    def open(self) -> _Engine:
+        """An engine for this task alone."""
+        return _Engine(self.memory_limit, threads=1)
+
+
+@dataclass(frozen=True)
+class ReadFiles(Task):
+    """Read a task's files and run a SELECT over their records; adds the columns that `PART` names."""
+
+    folder: str
+    resource: str
+    select: str
+    parts: PartReader
+
+    def run(self, batches: Batches) -> Batches:
+        """Yield the rows of all files."""
+        with tempfile.TemporaryDirectory(prefix=f"{TEMP}task-") as temp, self.open() as engine:
+            whole: list[SourceFile] = []
+            for part in self.parts(self.folder, batches, Path(temp)):
+                if part.begin is None:
+                    whole.append(part.file)
+                else:
+                    yield from self._read(engine, [part.file], part.begin)
+            if whole:
+                yield from self._read(engine, whole, None)
+
+    def schema(self) -> pa.Schema:
+        """The columns of the result."""
+        with self.open() as engine:
+            return self._read(engine, [], None).schema
+
+    def _read(self, engine: _Engine, files: list[SourceFile], begin: int | None) -> pa.RecordBatchReader:
+        complete = engine.read(Folder(self.folder, self.resource, tuple(files)), self.select, "checked")
+        return engine.give(_with_part("checked", begin, complete=complete))
+
+
+PART: Final = ("part_begin", "part_is_complete")
+"""Where the part of a file begins that a row is from (NULL: it is whole), and whether its task could read all."""
+
+
+def _with_part(table: str, begin: int | None, *, complete: bool) -> str:
+    at = "NULL" if begin is None else str(begin)
+    return f"SELECT *, CAST({at} AS BIGINT) AS {PART[0]}, {complete} AS {PART[1]} FROM {table}"
+
+
+@dataclass(frozen=True)
+class CheckRows(Task):
+    """Run a SELECT that looks at each row of `records` by itself."""
+
+    select: str
+
+    def run(self, batches: Batches) -> Batches:
+        """Yield what becomes of the rows."""
+        first = next(batches, None)
+        if first is not None:
+            with self.open() as engine:
+                yield from self._check(engine, pa.RecordBatchReader.from_batches(first.schema, chain([first], batches)))
+
+    def schema(self, rows: pa.Schema) -> pa.Schema:
+        """The columns of the result, given those of the rows."""
+        with self.open() as engine:
+            return self._check(engine, pa.RecordBatchReader.from_batches(rows, [])).schema
+
+    def _check(self, engine: _Engine, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        engine.keep("records", rows)
+        return engine.give(self.select)
+
+
+@dataclass(frozen=True)
+class TakeRows(Task):
+    """Read parts of a relation that is known already; the task's rows say which, `part` INT."""
+
+    columns: tuple[str, ...]
+    parts: tuple[Rows, ...]
+
+    def run(self, batches: Batches) -> Batches:
+        """Yield the rows of the parts."""
+        for row in _rows(batches):
+            with self.open() as engine:
+                engine.take("known", self.columns, [self.parts[row["part"]]])
+                yield from engine.give("SELECT * FROM known")
+
+
+@dataclass(frozen=True)
+class WriteRows(Task):
+    """Hand a partition's rows to a sink in the text format of COPY; what it returns is the task's one row."""
+
+    sink: Sink
+
+    def run(self, batches: Batches) -> Batches:
+        """Yield one row, `written`; none for an empty partition."""
+        first = next(batches, None)
+        if first is not None:
+            with self.open() as engine:
+                engine.keep("rows", pa.RecordBatchReader.from_batches(first.schema, chain([first], batches)))
+                (written,) = engine.write("SELECT * FROM rows", self.sink)
+                literal = written.replace("'", "''")
+                # Through DuckDB: Arrow would import pandas first, which takes longer than most tasks.
+                yield from engine.give(f"SELECT '{literal}' AS written")

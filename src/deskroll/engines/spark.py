@@ -1,0 +1,395 @@
+"""The distributed engine: Spark spreads the work, and the rows are those of one machine.
+
+What looks at one record at a time (reading, checking, writing) runs in tasks, on an embedded DuckDB each: see
+`executor`. What brings records together (deduplication, joins, counts) is Spark SQL, transpiled from DuckDB's dialect.
+"""
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import sqlglot
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+from sqlglot.errors import ErrorLevel
+
+from deskroll import source
+from deskroll.engines import Rows, Sink
+from deskroll.engines.duckdb import make_temp
+from deskroll.engines.executor import (
+    PART,
+    CheckRows,
+    PartReader,
+    ReadFiles,
+    TakeRows,
+    WriteRows,
+    fetched,
+    fetched_lines,
+    listed,
+)
+from deskroll.errors import EngineError, UsageError
+from deskroll.settings import Settings
+from deskroll.source import Folder, SourceFile, describe, is_json, is_url
+
+OLDEST_JAVA: Final = 17
+_TASK_BYTES: Final = 64 * 1024 * 1024  # of files in one task
+_SHUFFLES: Final = "spark.sql.shuffle.partitions"
+_SHUFFLE_BYTES: Final = 32 * 1024 * 1024  # of input in one of them
+_FILE_COSTS: Final = 32 * 1024  # bytes that could be read in the time that it takes to open a file
+_TASKS_PER_CORE: Final = 2
+
+# Of the session that a run has to itself; the one that it was made from stays as it is.
+_SESSION: Final = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.caseSensitive": "false",
+    "spark.sql.files.maxPartitionBytes": str(_TASK_BYTES),
+    "spark.sql.files.openCostInBytes": str(_FILE_COSTS),
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(_TASK_BYTES),
+}
+# Of a session that deskroll starts itself, where nothing else is said.
+_STARTED: Final = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+}
+
+
+class Spark:
+    """The active Spark session, else one that `SPARK_REMOTE` or the options name, else one on this machine.
+
+    The session is opened when it is first needed.
+    """
+
+    name = "spark"
+    is_distributed = True
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._kept: list[DataFrame] = []
+        self._is_mine = False
+        self._folder: Path | None = None
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if "_session" not in self.__dict__:
+            return
+        if self._is_mine:
+            self._session.stop()
+        for frame in [] if self._is_mine else self._kept:
+            frame.unpersist()
+        if self._folder and not isinstance(error, EngineError):
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @cached_property
+    def _session(self) -> SparkSession:
+        conf = self._settings.spark_conf
+        with _explained():
+            active = SparkSession.getActiveSession()
+            if active:
+                session, wanted = active.newSession(), {**_SESSION, **conf}
+            else:
+                session, self._folder = _start(conf)
+                self._is_mine, wanted = True, _SESSION
+            for key, value in wanted.items():
+                session.conf.set(key, value)
+        return session
+
+    def find_day(self, dump: str, label: str) -> str:
+        """The folder of a sync day; see `source.find_day`."""
+        if not is_url(dump):
+            return source.find_day(dump, label)
+        root = dump.rstrip("/")
+        for name in source.day_folders(label):
+            if self._list(f"{root}/{name}", limit=1) is not None:
+                return f"{root}/{name}"
+        files = self._list(root)
+        if files is None:
+            raise UsageError(f"There is no dump {dump}.", "Give the URL of the folder that holds sync-<day>/ folders.")
+        inside = (path.rpartition(f"{root.rpartition('/')[2]}/")[2] for path, *_ in files)
+        days = {path.partition("/")[0].removeprefix("sync-") for path in inside if "/" in path}
+        raise source.no_such_day(dump, label, sorted(days))
+
+    def list_folder(self, day: str, name: str, resource: str) -> Folder:
+        """List one source folder of a day; see `source.list_folder`."""
+        if not is_url(day):
+            return source.list_folder(day, name, resource)
+        found = self._list(f"{day}/{name}")
+        if found is None:
+            return Folder(name, resource, found=False)
+        files = [
+            describe(name, f"{day}/{name}/{base}", size, (0, int(changed.timestamp() * 1e9)))
+            for folder, _, base, changed, size in (
+                (*path.rpartition("/"), changed, size) for path, changed, size in found
+            )
+            if is_json(base) and folder.endswith(f"/{name}")
+        ]
+        return Folder(name, resource, tuple(sorted(files, key=lambda f: f.name)))
+
+    def read(self, folder: Folder, select: str, table: str) -> bool:
+        """Run a SELECT over all records of a folder; see `Engine.read`."""
+        task = ReadFiles(self._settings.memory_limit, folder.name, folder.resource, select, listed)
+        with _explained():
+            self._expect(sum(max(f.size, 0) for f in folder.files))
+            schema = from_arrow_schema(task.schema())
+            parts = self._session.createDataFrame([], schema).coalesce(1)
+            for frame, reader in self._share_out(folder):
+                parts = parts.unionAll(frame.mapInArrow(replace(task, parts=reader).run, schema))
+            self._keep(f"{table}_parts", parts)
+        return self._join_parts(table, [name for name in schema.names if name not in PART])
+
+    def each(self, rows: str, select: str, table: str) -> None:
+        """Run a SELECT that looks at each row by itself; see `Engine.each`."""
+        task = CheckRows(self._settings.memory_limit, select)
+        with _explained():
+            frame = self._sql(rows)
+            schema = from_arrow_schema(task.schema(to_arrow_schema(frame.schema, timezone="UTC")))
+            self._keep(table, frame.mapInArrow(task.run, schema))
+
+    def take(self, name: str, columns: Sequence[str], parts: Sequence[Rows]) -> None:
+        """Keep a relation that is known already; see `Engine.take`."""
+        task = TakeRows(self._settings.memory_limit, tuple(columns), tuple(parts))
+        with _explained():
+            numbers = self._session.range(0, len(parts), 1, max(len(parts), 1)).selectExpr("CAST(id AS INT) AS part")
+            self._keep(name, numbers.mapInArrow(task.run, ", ".join(f"{column} BIGINT" for column in columns)))
+
+    def create(self, name: str, select: str, *, keep: bool = False) -> None:
+        """Give a SELECT a name; see `Engine.create`."""
+        with _explained():
+            frame = self._sql(select)
+            self._keep(name, frame) if keep else frame.createOrReplaceTempView(name)
+
+    def fetch(self, select: str) -> list[tuple[Any, ...]]:
+        """Run a SELECT and return its few rows."""
+        with _explained():
+            return [tuple(row) for row in self._sql(select).collect()]
+
+    def columns(self, select: str) -> list[str]:
+        """The names of a SELECT's columns."""
+        with _explained():
+            return list(self._sql(select).columns)
+
+    def write(self, select: str, sink: Sink) -> list[str]:
+        """Have executors hand the rows of a SELECT to `sink`; see `Engine.write`."""
+        task = WriteRows(self._settings.memory_limit, sink)
+        with _explained():
+            frame = self._sql(select).coalesce(self._settings.spark_connections)
+            return [written for (written,) in frame.mapInArrow(task.run, "written STRING").collect()]
+
+    def _expect(self, size: int) -> None:
+        """Have Spark split what it brings together by how many bytes there are, where nobody said how."""
+        if _SHUFFLES not in self._settings.spark_conf:
+            self._bytes += size
+            self._session.conf.set(_SHUFFLES, str(1 + self._bytes // _SHUFFLE_BYTES))
+
+    def _sql(self, select: str) -> DataFrame:
+        return self._session.sql(transpile(select))
+
+    def _keep(self, name: str, frame: DataFrame) -> None:
+        """Name rows that are computed once; those of an executor that is lost are computed again."""
+        frame.persist().createOrReplaceTempView(name)
+        self._kept.append(frame)
+
+    def _list(self, url: str, limit: int | None = None) -> list[tuple[str, datetime, int]] | None:
+        """Path, time of change and size of the files below a URL; None where there is nothing of that name."""
+        with _explained():
+            try:
+                found = _files(self._session, url).select("path", "modificationTime", "length")
+                rows = (found.limit(limit) if limit else found).collect()
+            except AnalysisException as error:
+                if error.getCondition() == "PATH_NOT_FOUND":
+                    return None
+                raise
+        return [(path, changed.astimezone(), size) for path, changed, size in rows]
+
+    def _share_out(self, folder: Folder) -> Iterator[tuple[DataFrame, PartReader]]:
+        """The files of a folder as rows, a partition a task, with what makes files of them there."""
+        if not folder.files:
+            return
+        url = folder.files[0].path.rpartition("/")[0]
+        if not is_url(url):
+            yield self._share_out_paths(folder.files), listed
+            return
+        direct = F.regexp_extract("path", "([^/]*)/[^/]*$", 1) == folder.name
+        if any(not _can_be_cut(f) for f in folder.files):
+            whole = _files(self._session, url, _WHOLE).where(direct)
+            yield whole.select("path", "content"), fetched
+        if any(_can_be_cut(f) for f in folder.files):
+            lines = self._session.read.option("recursiveFileLookup", True).option("pathGlobFilter", _LINES)
+            place = F.col("_metadata.file_path").alias("path"), F.col("_metadata.file_block_start").alias("begin")
+            text = lines.text(_literally(url), lineSep="\n").select(*place, F.col("value").cast("binary").alias("line"))
+            yield text.where(direct), fetched_lines
+
+    def _share_out_paths(self, files: Iterable[SourceFile]) -> DataFrame:
+        """Deal files out to tasks by size, and cut long files of lines."""
+        total = sum(max(f.size, 0) + _FILE_COSTS for f in files)
+        share = min(_TASK_BYTES, max(_TASK_BYTES // 16, total // (_cores(self._session) * _TASKS_PER_CORE)))
+        rows: list[tuple[int, bytes, int, int | None, int | None]] = []
+        filled = 0
+        for file in files:
+            path = os.fsencode(file.path)
+            cuts = range(0, file.size, share) if _can_be_cut(file) and file.size > share else ()
+            for begin in cuts:
+                end = min(begin + share, file.size)
+                rows.append((filled // share, path, file.size, begin, end))
+                filled += end - begin
+            if not cuts:
+                rows.append((filled // share, path, file.size, None, None))
+                filled += max(file.size, 0) + _FILE_COSTS
+        schema = "task INT, path BINARY, size BIGINT, begin BIGINT, end BIGINT"
+        return self._session.createDataFrame(rows, schema).repartitionById(rows[-1][0] + 1, F.col("task"))
+
+    def _join_parts(self, table: str, columns: list[str]) -> bool:
+        """Number the records of files that were cut through, and say whether all could be read.
+
+        A file of which a part could not be read has one row, like any that could not be read.
+        """
+        begin, is_complete = PART
+        found = self.fetch(
+            f"""SELECT source_file, {begin}, count(*), bool_and({is_complete}), count(*) - count(record_index)
+            FROM {table}_parts WHERE {begin} IS NOT NULL OR NOT {is_complete} GROUP BY source_file, {begin}
+            ORDER BY source_file, {begin}"""
+        )
+        cut = [row for row in found if row[1] is not None]
+        numbers: list[tuple[str, int, int, bool, bool]] = []
+        for file, parts in groupby(cut, key=lambda row: row[0]):
+            before, mine = 0, list(parts)
+            bad = next((at for _, at, _, _, faults in mine if faults), None)
+            for _, at, count, *_ in mine:
+                numbers.append((file, at, before, bad is not None, at == bad))
+                before += count
+        schema = f"source_file STRING, {begin} BIGINT, before BIGINT, is_bad BOOLEAN, is_first_bad BOOLEAN"
+        with _explained():
+            self._session.createDataFrame(numbers, schema).createOrReplaceTempView(f"{table}_cuts")
+        listing = ", ".join(
+            "record_index + coalesce(before, 0) AS record_index" if c == "record_index" else c for c in columns
+        )
+        self.create(
+            table,
+            f"""SELECT {listing} FROM {table}_parts LEFT JOIN {table}_cuts USING (source_file, {begin})
+            WHERE NOT coalesce(is_bad, false) OR (is_first_bad AND record_index IS NULL)"""
+            if cut
+            else f"SELECT {', '.join(columns)} FROM {table}_parts",
+        )
+        return all(row[3] for row in found)
+
+
+def transpile(select: str) -> str:
+    """A SELECT in DuckDB's dialect as Spark takes it.
+
+    Raises:
+        sqlglot.errors.UnsupportedError: it uses what Spark does not have.
+    """
+    (text,) = sqlglot.transpile(select, read="duckdb", write="spark", unsupported_level=ErrorLevel.RAISE)
+    return text
+
+
+_WHOLE: Final = "*.{[jJ][sS][oO][nN],*.[gG][zZ],*.[zZ][sS][tT]}"
+_LINES: Final = "*.{[nN][dD][jJ][sS][oO][nN],[jJ][sS][oO][nN][lL]}"
+
+
+def _files(session: SparkSession, url: str, names: str = "*") -> DataFrame:
+    reader = session.read.format("binaryFile").option("recursiveFileLookup", True).option("pathGlobFilter", names)
+    return reader.load(_literally(url))
+
+
+def _literally(url: str) -> str:
+    """A URL as Spark takes it: it reads `*`, `?`, `[` and `{` in one as a pattern."""
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", url)
+
+
+def _can_be_cut(file: SourceFile) -> bool:
+    """Whether tasks can each take some lines of a file."""
+    return file.is_lines and not file.compression
+
+
+def _cores(session: SparkSession) -> int:
+    try:
+        return int(session.sparkContext.defaultParallelism)
+    except PySparkException:  # Spark Connect does not tell
+        return 8
+
+
+def _start(conf: dict[str, str]) -> tuple[SparkSession, Path | None]:
+    """Start a session as the options, the environment and Spark's own configuration say; on this machine by default.
+
+    A JVM that this starts has a folder for itself, which is returned too: its log goes there, because a person wants
+    to read what deskroll says.
+    """
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # says in JSON what an exception says too
+    builder = SparkSession.builder.appName("deskroll")
+    remote = conf.get("spark.remote") or os.environ.get("SPARK_REMOTE", "")
+    if "PYSPARK_GATEWAY_PORT" in os.environ or (remote and not remote.startswith("local")):
+        return builder.config(map={**conf}).getOrCreate(), None
+    check_java()
+    if conf.get("spark.master", "local").startswith("local"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    folder = make_temp("deskroll-spark-")
+    builder = builder.config(map={**_STARTED, "spark.sql.warehouse.dir": str(folder / "warehouse"), **conf})
+    stderr = os.dup(2)
+    with (folder / "log").open("wb") as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            return builder.getOrCreate(), folder
+        except (PySparkException, Py4JError, OSError) as error:
+            raise EngineError(f"Spark does not start: {_reason(error)}", f"Its log is {folder / 'log'}.") from error
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def check_java() -> None:
+    """See that there is a Java for Spark.
+
+    Raises:
+        EngineError: there is none, or it is too old.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
+    remedy = f"Install Java {OLDEST_JAVA} or newer (Debian: apt install openjdk-17-jre-headless), or set JAVA_HOME."
+    if not java:
+        raise EngineError(f"Spark needs Java, and there is none{f' in {home}' if home else ''}.", remedy)
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    version = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
+    if not version or int(version[1]) < OLDEST_JAVA:
+        found = version[1] if version else f"one that does not tell its version ({java})"
+        raise EngineError(f"Spark needs Java {OLDEST_JAVA} or newer; this is {found}.", remedy)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what Spark says into what a person can do about it."""
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        remedy = "Nothing was published. Spark's logs may say more."
+        if "ModuleNotFoundError" in (reason := _reason(error)):
+            remedy = "Install this version of deskroll[spark] in the Python of the executors: see docs/spark.md."
+        raise EngineError(f"Spark failed: {reason}", remedy) from error
+
+
+def _reason(error: Exception) -> str:
+    """The line that tells what went wrong: the last that names an exception of Python's, else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"(?!org\.|java\.)[A-Za-z_.]+(Error|Exception): ", line)]
+    return raised[-1].removeprefix("deskroll.errors.") if raised else (lines or [type(error).__name__])[0]

@@ -1,0 +1,218 @@
+"""Files laid out anew for DuckDB's JSON reader: many small ones as one, without compression and envelopes.
+
+In the spool a marker stands before the records of each file, as a record of its own that nothing in a dump can forge.
+The records are the very bytes of the file, and DuckDB says whether they are JSON: where all markers come back as
+records, each file's text stands between two of them as a whole number of records, whatever is in it.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, Final
+from uuid import uuid4
+
+from deskroll.errors import EngineError
+from deskroll.source import MAX_RECORD, SourceFile, Unreadable, open_bytes
+
+_CHUNK: Final = 4 * 1024 * 1024  # bytes after which the next file begins a new chunk
+_MARGIN: Final = 64 * 1024  # bytes at either end of a large file in which its list must begin and end
+_BOM: Final = b"\xef\xbb\xbf"
+_SPACE: Final = b" \t\r\n"
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
+_DOUBTS: Final = (Unreadable, ValueError, RecursionError)
+
+
+class DocumentSpool:
+    """The records of files, in chunks of a few MB: lines, or arrays.
+
+    `marker` begins the text of every marker, and the number of the file in `names` follows it; `chunks` has the path of
+    each chunk, and the numbers of the files in it.
+    """
+
+    def __init__(self, folder: Path, resource: str, *, is_lines: bool) -> None:
+        self.marker = uuid4().hex
+        self.names: list[str] = []
+        self.chunks: list[tuple[Path, range]] = []
+        self.is_lines = is_lines
+        self._folder = folder
+        self._lists = (b'"results"', b'"%b"' % resource.encode())
+        self._chunk: IO[bytes] | None = None
+
+    def add(self, file: SourceFile) -> bool:
+        """Add a file's records; returns False, and adds nothing, where only the exact reader can tell what it holds.
+
+        Raises:
+            EngineError: there is no room for it.
+        """
+        pieces = _lines(file) if self.is_lines else _elements(file, self._lists)
+        try:
+            first = next(pieces, None)
+            if first is None:
+                return True
+            chunk = self._open()
+            begin = chunk.tell()
+            try:
+                is_first = self.chunks[-1][1].start == len(self.names)
+                separator = b"" if self.is_lines or is_first else b","
+                marker = b'"%b %d"%b' % (self.marker.encode(), len(self.names), b"\n" if self.is_lines else b",")
+                _write(chunk, chain([separator + marker, first], pieces))
+            except _DOUBTS:
+                chunk.seek(begin)
+                chunk.truncate()
+                raise
+        except _DOUBTS:
+            return False
+        self.names.append(file.name)
+        path, numbers = self.chunks[-1]
+        self.chunks[-1] = (path, range(numbers.start, len(self.names)))
+        if chunk.tell() > _CHUNK:
+            self.close()
+        return True
+
+    def close(self) -> None:
+        """Finish the chunk at hand."""
+        if self._chunk:
+            _write(self._chunk, [b"" if self.is_lines else b"]"])
+            self._chunk.close()
+            self._chunk = None
+            if not self.chunks[-1][1]:
+                self.chunks.pop()
+
+    def _open(self) -> IO[bytes]:
+        if not self._chunk:
+            path = self._folder / f"{len(self.chunks):06}"
+            try:
+                self._folder.mkdir(exist_ok=True)
+                self._chunk = path.open("wb")
+            except OSError as error:
+                raise no_room(error) from error
+            _write(self._chunk, [b"" if self.is_lines else b"["])
+            self.chunks.append((path, range(len(self.names), len(self.names))))
+        return self._chunk
+
+
+def no_room(error: OSError) -> EngineError:
+    """What to tell where the temporary folder cannot be written."""
+    return EngineError(
+        f"The temporary folder cannot be written: {error.strerror}.",
+        "Free space there, or set DESKROLL_TEMP_FOLDER to a folder with more.",
+    )
+
+
+def _write(chunk: IO[bytes], pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        try:
+            chunk.write(piece)
+        except OSError as error:
+            raise no_room(error) from error
+
+
+def _lines(file: SourceFile) -> Iterator[bytes]:
+    """The lines of a file, in pieces of any size, the last one ended; nothing of an empty file."""
+    last = b"\n"
+    for number, piece in enumerate(_read(file)):
+        last = piece.removeprefix(_BOM) if number == 0 else piece
+        if last:
+            yield last
+    if not last.endswith(b"\n"):
+        yield b"\n"
+
+
+def _elements(file: SourceFile, lists: tuple[bytes, bytes]) -> Iterator[bytes]:
+    """The records of a file, commas between them, in pieces of any size; nothing where there are none.
+
+    Raises:
+        Unreadable, ValueError: it is to be read exactly.
+    """
+    pieces = _read(file)
+    text, piece = b"", next(pieces, None)
+    while piece is not None and len(text) <= MAX_RECORD:
+        text += piece
+        piece = next(pieces, None)
+    text = text.removeprefix(_BOM).lstrip(_SPACE)
+    if piece is not None:
+        yield from _long_list(text, chain([piece], pieces), lists)
+        return
+    text = text.rstrip(_SPACE)
+    begin = _begin(text, lists) if text else None
+    if begin is None:
+        if text:
+            yield text
+        return
+    end = text.rindex(b"]")
+    _check_envelope(text, begin, text[end + 1 :], lists)
+    if inside := text[begin:end].strip(_SPACE):
+        yield inside
+
+
+def _long_list(head: bytes, pieces: Iterable[bytes], lists: tuple[bytes, bytes]) -> Iterator[bytes]:
+    """The records of a file that does not fit in memory: a list that begins and ends near the file's ends."""
+    begin = _begin(head[:_MARGIN], lists)
+    if begin is None:
+        raise ValueError
+    tail = head[begin:]
+    for piece in pieces:
+        if len(tail) > _MARGIN:
+            yield tail[:-_MARGIN]
+            tail = tail[-_MARGIN:]
+        tail += piece
+    end = tail.rindex(b"]")
+    _check_envelope(head, begin, tail[end + 1 :], lists)
+    yield tail[:end]
+
+
+def _begin(text: bytes, lists: tuple[bytes, bytes]) -> int | None:
+    """Where the first element of the list of records stands; None where the text is one record.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.startswith(b"["):
+        return 1
+    if not text.startswith(b"{"):
+        raise ValueError
+    found = re.search(rb"(%b|%b)\s*:\s*\[" % tuple(map(re.escape, lists)), text)
+    if not found and _ESCAPED_LETTER.search(text):  # in a key, perhaps
+        raise ValueError
+    return found.end() if found else None
+
+
+def _check_envelope(text: bytes, begin: int, after: bytes, lists: tuple[bytes, bytes]) -> None:
+    """See that a list is the document, or a member of the object that the document is, and all around it JSON.
+
+    Raises:
+        ValueError: it is not.
+    """
+    document = json.loads(text[: begin - 1] + b"null" + after, object_pairs_hook=_members)
+    keys = [json.loads(key) for key in lists]
+    if document is not None and [value for key, value in document if key in keys] != [None]:
+        raise ValueError
+
+
+def _members(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return pairs
+
+
+def _read(file: SourceFile) -> Iterator[bytes]:
+    is_packed_or_long = file.compression or not 0 <= file.size <= MAX_RECORD
+    for piece in open_bytes(file) if is_packed_or_long else _read_once(file):
+        if b"\x0b" in piece or b"\x0c" in piece:  # white space to DuckDB, and nothing to JSON
+            raise ValueError
+        yield piece
+
+
+def _read_once(file: SourceFile) -> Iterator[bytes]:
+    # What is written while we read is read next time: the file as it was listed.
+    try:
+        descriptor = os.open(file.path, os.O_RDONLY)
+        try:
+            data = os.read(descriptor, file.size)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror}") from error
+    if data:
+        yield data

@@ -1,0 +1,66 @@
+"""The groups pipeline: groups, their members, and which of them have anyone left."""
+
+from deskroll.contract import BIGINT, TEXT, TIMESTAMP, Contract, column, ids
+from deskroll.pipelines.pipeline import Pipeline, Source, Staging
+from deskroll.postgres.guard import Guard
+from deskroll.postgres.publish import Drift, Publication
+
+_AGENT_IDS = ids("agent_ids", "agent_id")
+
+_GROUP = (
+    column("group_id", BIGINT, "id", required=True),
+    column("name", TEXT, required=True),
+    column("parent_group_id", BIGINT),
+    column("created_at", TIMESTAMP),
+    column("updated_at", TIMESTAMP),
+)
+
+_GROUPS = Contract("groups", _GROUP, key="group_id", newest="updated_at", lists=(_AGENT_IDS,))
+
+# A rejected group is staged by its key alone: it is there, and what is stored of it stays.
+_STG_GROUPS = f"""SELECT {", ".join(f.name for f in _GROUP)}, source_file, record_index, false AS is_rejected
+FROM admin_groups_valid
+UNION ALL
+SELECT DISTINCT group_id, CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT), CAST(NULL AS TIMESTAMPTZ),
+    CAST(NULL AS TIMESTAMPTZ), CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT), true
+FROM admin_groups_checked ANTI JOIN admin_groups_valid USING (group_id)
+WHERE group_id IS NOT NULL"""
+
+_MEMBERS = "SELECT group_id, agent_id, source_file, record_index FROM admin_groups_agent_ids_valid"
+
+# The same fact, stated twice: by the agent's own record, and by the group's.
+_ONE_SIDED = """SELECT 'memberships that only the {} states', count(*),
+    (array_agg(here.group_id || ' ' || here.agent_id ORDER BY here.group_id, here.agent_id))[:3]
+FROM {} AS here
+LEFT JOIN {} AS there ON there.agent_id = here.agent_id AND there.group_id = here.group_id
+WHERE there.agent_id IS NULL"""
+
+GROUPS = Pipeline(
+    sources=(Source("admin_groups", "groups", _GROUPS),),
+    staging=(Staging("stg_groups", _STG_GROUPS), Staging("stg_group_membership", _MEMBERS)),
+    publication=Publication(
+        pipeline="groups",
+        file="020_upsert_groups.sql",
+        errors="group_pipeline_errors",
+        feeds={"groups": ("admin_groups",), "group_membership": ("admin_groups.agent_ids",)},
+        changes="stg_group_changes",
+        key=("group_id",),
+        who="SELECT name FROM groups WHERE group_id = %s",
+        otherwise="SELECT deskroll_mark_inactive_groups()",
+        guards=(
+            Guard(
+                "members of groups",
+                known="SELECT count(*) FROM group_membership",
+                lost="SELECT n_tup_del FROM pg_stat_xact_user_tables WHERE relid = 'group_membership'::REGCLASS",
+            ),
+        ),
+        drift=(
+            Drift(_ONE_SIDED.format("agent", "agent_group_membership", "group_membership")),
+            Drift(_ONE_SIDED.format("group", "group_membership", "agent_group_membership")),
+        ),
+    ),
+    facts=(
+        ("active groups", "SELECT count(*) FROM groups WHERE NOT inactive"),
+        ("inactive groups", "SELECT count(*) FROM groups WHERE inactive"),
+    ),
+)

@@ -1,0 +1,71 @@
+"""Rows of final tables that a transformation needs as they stand, copied out in parts that may be read side by side."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from deskroll.errors import DatabaseError
+from deskroll.postgres.database import Connection, connect, explained
+
+_PAGES: Final = 16 * 1024  # of 8 KiB, in one part
+
+
+@dataclass(frozen=True)
+class Known:
+    """The relation `name`: `columns`, each with SQL that makes a whole number, of the rows of `table` where `where`."""
+
+    name: str
+    table: str
+    columns: Mapping[str, str]
+    where: str
+
+
+@dataclass(frozen=True)
+class CopyOut:
+    """Copies a part of a table out, wherever it is called, as it stood when the snapshot was taken."""
+
+    url: str = field(repr=False)
+    snapshot: str
+    known: Known
+    begin: int
+    end: int
+
+    def __call__(self) -> Iterator[bytes]:
+        """Yield the rows in COPY's text format.
+
+        Raises:
+            DatabaseError: the database cannot be used from here, or refuses.
+        """
+        copy_out = sql.SQL("COPY (SELECT {} FROM {} WHERE {} AND ctid >= {} AND ctid < {}) TO STDOUT").format(
+            sql.SQL(", ").join(map(sql.SQL, self.known.columns.values())),
+            sql.Identifier(self.known.table),
+            sql.SQL(self.known.where),
+            sql.Literal(f"({self.begin},0)"),
+            sql.Literal(f"({self.end},0)"),
+        )
+        with explained(), connect(self.url) as connection, connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.snapshot)))
+            except psycopg.errors.UndefinedObject as error:  # it ends with the connection that took it
+                raise DatabaseError(
+                    "The connection to PostgreSQL was lost: its snapshot is gone.", "Nothing was published. Run again."
+                ) from error
+            with connection.cursor().copy(copy_out) as copy:
+                yield from map(bytes, copy)
+
+
+@contextmanager
+def parts(connection: Connection, url: str, known: Known) -> Iterator[list[Callable[[], Iterator[bytes]]]]:
+    """The parts of a relation, all of one moment; they can be read until the context ends."""
+    with explained(), connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        ((pages, snapshot),) = connection.execute(
+            "SELECT pg_relation_size(%s::REGCLASS) / current_setting('block_size')::BIGINT, pg_export_snapshot()",
+            [known.table],
+        ).fetchall()
+        yield [CopyOut(url, snapshot, known, at, at + _PAGES) for at in range(0, pages, _PAGES)]

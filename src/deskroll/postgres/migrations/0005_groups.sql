@@ -1,0 +1,138 @@
+-- migrate:up
+
+CREATE TABLE groups (
+    group_id BIGINT PRIMARY KEY,
+    name TEXT NOT NULL,
+    parent_group_id BIGINT,
+    created_at TIMESTAMPTZ,
+    updated_at TIMESTAMPTZ,
+    inactive BOOLEAN NOT NULL
+);
+COMMENT ON TABLE groups IS 'The groups of the help desk, one row each; one that is gone keeps its row and loses its members.';
+COMMENT ON COLUMN groups.group_id IS 'Id of the group.';
+COMMENT ON COLUMN groups.name IS 'Name.';
+COMMENT ON COLUMN groups.parent_group_id IS 'Group that it is part of; NULL for a root, and where the parent is unknown.';
+COMMENT ON COLUMN groups.created_at IS 'When the group was created.';
+COMMENT ON COLUMN groups.updated_at IS 'When the record last changed.';
+COMMENT ON COLUMN groups.inactive IS 'Whether no active agent is a member of it or of any group below it.';
+
+CREATE TABLE group_membership (
+    -- Deferrable: members are written before new groups, which are written once, when it is known whether they are active.
+    group_id BIGINT NOT NULL REFERENCES groups DEFERRABLE,
+    agent_id BIGINT NOT NULL REFERENCES agents,
+    PRIMARY KEY (group_id, agent_id)
+);
+COMMENT ON TABLE group_membership IS 'The members that a group''s own record names, one row per pair.';
+COMMENT ON COLUMN group_membership.group_id IS 'The group.';
+COMMENT ON COLUMN group_membership.agent_id IS 'Agent that the group''s own record names.';
+
+CREATE TABLE group_pipeline_errors (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    group_id BIGINT,
+    error_type TEXT NOT NULL CHECK (error_type IN ('PARSE_ERROR', 'VALIDATION_ERROR', 'REFERENCE_ERROR')),
+    error_message TEXT NOT NULL,
+    raw_record JSONB,
+    source_file TEXT,
+    record_index BIGINT,
+    sync_day TEXT NOT NULL,
+    run_id BIGINT,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE group_pipeline_errors IS 'Quarantine of the groups pipeline, one row per record, list element or link that could not be taken.';
+COMMENT ON COLUMN group_pipeline_errors.id IS 'Number of the row.';
+COMMENT ON COLUMN group_pipeline_errors.group_id IS 'Id of the group, where it could be read.';
+COMMENT ON COLUMN group_pipeline_errors.error_type IS 'PARSE_ERROR: no JSON, or no object; VALIDATION_ERROR: a field at fault; REFERENCE_ERROR: no such parent or agent.';
+COMMENT ON COLUMN group_pipeline_errors.error_message IS 'The fields at fault, what was found and what was expected.';
+COMMENT ON COLUMN group_pipeline_errors.raw_record IS 'The record, element or id as it came; a JSON string where JSONB cannot hold it.';
+COMMENT ON COLUMN group_pipeline_errors.source_file IS 'File, inside the day''s folder.';
+COMMENT ON COLUMN group_pipeline_errors.record_index IS 'Place of the record in the file, from 0; NULL for the whole file.';
+COMMENT ON COLUMN group_pipeline_errors.sync_day IS 'Sync day; a sync of the same day replaces its rows.';
+COMMENT ON COLUMN group_pipeline_errors.run_id IS 'The run; NULL when published by hand.';
+COMMENT ON COLUMN group_pipeline_errors.created_at IS 'When the row was written.';
+
+CREATE INDEX group_pipeline_errors_sync_day ON group_pipeline_errors (sync_day);
+
+CREATE UNLOGGED TABLE stg_groups (
+    group_id BIGINT NOT NULL,
+    name TEXT,
+    parent_group_id BIGINT,
+    created_at TIMESTAMPTZ,
+    updated_at TIMESTAMPTZ,
+    source_file TEXT,
+    record_index BIGINT,
+    is_rejected BOOLEAN NOT NULL DEFAULT false
+);
+COMMENT ON TABLE stg_groups IS 'What the engine made of today''s groups, one row per group that the day speaks of.';
+COMMENT ON COLUMN stg_groups.group_id IS 'Id of the group.';
+COMMENT ON COLUMN stg_groups.name IS 'Name.';
+COMMENT ON COLUMN stg_groups.parent_group_id IS 'Group that it is part of, as its record says.';
+COMMENT ON COLUMN stg_groups.created_at IS 'When the group was created.';
+COMMENT ON COLUMN stg_groups.updated_at IS 'When the record last changed.';
+COMMENT ON COLUMN stg_groups.source_file IS 'File of the record.';
+COMMENT ON COLUMN stg_groups.record_index IS 'Place of the record in the file, from 0.';
+COMMENT ON COLUMN stg_groups.is_rejected IS 'The record of this key was rejected: what is stored stays as it is.';
+
+CREATE UNLOGGED TABLE stg_group_membership (
+    group_id BIGINT NOT NULL,
+    agent_id BIGINT NOT NULL,
+    source_file TEXT,
+    record_index BIGINT
+);
+COMMENT ON TABLE stg_group_membership IS 'What the engine made of the members that groups'' own records name.';
+COMMENT ON COLUMN stg_group_membership.group_id IS 'The group.';
+COMMENT ON COLUMN stg_group_membership.agent_id IS 'Agent that the group''s own record names.';
+COMMENT ON COLUMN stg_group_membership.source_file IS 'File of the record.';
+COMMENT ON COLUMN stg_group_membership.record_index IS 'Place of the record in the file, from 0.';
+
+CREATE UNLOGGED TABLE stg_group_changes (
+    group_id BIGINT NOT NULL,
+    change TEXT NOT NULL
+);
+COMMENT ON TABLE stg_group_changes IS 'What the last publish did to groups, one row per group and change.';
+COMMENT ON COLUMN stg_group_changes.group_id IS 'The group.';
+COMMENT ON COLUMN stg_group_changes.change IS 'added, changed, activated or inactivated.';
+
+INSERT INTO sync_watermarks (pipeline) VALUES ('groups');
+
+-- Climb from the groups that have an active member to all above them, each group once: a cycle ends where it began.
+CREATE FUNCTION deskroll_active_groups(hierarchy REGCLASS) RETURNS SETOF BIGINT LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'WITH RECURSIVE active (group_id) AS (
+            SELECT membership.group_id
+            FROM group_membership AS membership
+            JOIN agents AS agent ON agent.agent_id = membership.agent_id
+            WHERE NOT agent.deactivated
+            UNION
+            SELECT child.parent_group_id
+            FROM active
+            JOIN %s AS child ON child.group_id = active.group_id
+            WHERE child.parent_group_id IS NOT NULL
+        )
+        SELECT active.group_id FROM active',
+        hierarchy
+    );
+END
+$$;
+COMMENT ON FUNCTION deskroll_active_groups IS
+'The groups that have an active member themselves or below them; hierarchy: a table with group_id and parent_group_id.';
+
+CREATE FUNCTION deskroll_mark_inactive_groups() RETURNS VOID LANGUAGE sql AS $$
+    TRUNCATE stg_group_changes;
+    INSERT INTO stg_group_changes (group_id, change)
+    SELECT one.group_id, CASE WHEN one.inactive THEN 'activated' ELSE 'inactivated' END
+    FROM groups AS one
+    LEFT JOIN deskroll_active_groups('groups') AS active (group_id) ON active.group_id = one.group_id
+    WHERE one.inactive <> (active.group_id IS NULL);
+    UPDATE groups SET inactive = change.change = 'inactivated'
+    FROM stg_group_changes AS change
+    WHERE groups.group_id = change.group_id;
+$$;
+COMMENT ON FUNCTION deskroll_mark_inactive_groups IS 'Work out groups.inactive anew, where agents changed and groups were not synced.';
+
+-- migrate:down
+
+DROP FUNCTION deskroll_mark_inactive_groups;
+DROP FUNCTION deskroll_active_groups;
+DELETE FROM sync_watermarks WHERE pipeline = 'groups';
+DROP TABLE stg_group_changes, stg_group_membership, stg_groups, group_pipeline_errors, group_membership, groups;

@@ -1,0 +1,274 @@
+-- migrate:up
+
+CREATE TABLE transactions (
+    transaction_id TEXT COLLATE "C" PRIMARY KEY,
+    transaction_uuid TEXT COLLATE "C" NOT NULL,
+    transaction_type TEXT,
+    occurred_time TIMESTAMPTZ NOT NULL,
+    updated_time TIMESTAMPTZ,
+    user_id TEXT COLLATE "C",
+    user_uuid TEXT,
+    user_name TEXT,
+    merchant_name TEXT,
+    raw_merchant_name TEXT,
+    source_card_id TEXT COLLATE "C",
+    card_uuid TEXT,
+    source_budget_id TEXT COLLATE "C",
+    budget_uuid TEXT,
+    original_amount NUMERIC NOT NULL,
+    original_currency TEXT NOT NULL,
+    amount_usd NUMERIC NOT NULL,
+    exchange_rate NUMERIC NOT NULL,
+    fx_source TEXT NOT NULL,
+    amount NUMERIC,
+    original_auth_transaction_id TEXT COLLATE "C",
+    original_auth_transaction_uuid TEXT COLLATE "C",
+    clearing_reference TEXT COLLATE "C",
+    idempotency_key TEXT COLLATE "C" NOT NULL UNIQUE,
+    card_id TEXT COLLATE "C" REFERENCES cards,
+    budget_id TEXT COLLATE "C" REFERENCES budgets,
+    agent_id BIGINT REFERENCES agents,
+    sync_day TEXT NOT NULL,
+    source TEXT NOT NULL,
+    ingested_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    as_of DATE NOT NULL
+);
+COMMENT ON TABLE transactions IS 'What was spent, one row per transaction; an authorisation and what settles it are two (see the view spend).';
+COMMENT ON COLUMN transactions.transaction_id IS 'Id of the transaction.';
+COMMENT ON COLUMN transactions.transaction_uuid IS 'Its other id.';
+COMMENT ON COLUMN transactions.transaction_type IS 'AUTHORIZATION, CLEAR, DECLINE or OTHER; another value is kept, and counted as drift.';
+COMMENT ON COLUMN transactions.occurred_time IS 'When it happened.';
+COMMENT ON COLUMN transactions.updated_time IS 'When the record last changed: the newer one wins.';
+COMMENT ON COLUMN transactions.user_id IS 'Id of the holder; see card_holders.';
+COMMENT ON COLUMN transactions.user_uuid IS 'Other id of the holder.';
+COMMENT ON COLUMN transactions.user_name IS 'Name of the holder, as the record gives it.';
+COMMENT ON COLUMN transactions.merchant_name IS 'Name of the merchant.';
+COMMENT ON COLUMN transactions.raw_merchant_name IS 'That name as the card network gave it.';
+COMMENT ON COLUMN transactions.source_card_id IS 'Card that the record names, known or not.';
+COMMENT ON COLUMN transactions.card_uuid IS 'Other id of that card.';
+COMMENT ON COLUMN transactions.source_budget_id IS 'Budget that the record names, known or not.';
+COMMENT ON COLUMN transactions.budget_uuid IS 'Other id of that budget.';
+COMMENT ON COLUMN transactions.original_amount IS 'Amount in the currency of the purchase; below zero for a refund or a reversal.';
+COMMENT ON COLUMN transactions.original_currency IS 'That currency, by its code in ISO 4217.';
+COMMENT ON COLUMN transactions.amount_usd IS 'original_amount times exchange_rate, rounded half up to cents.';
+COMMENT ON COLUMN transactions.exchange_rate IS 'US dollars per unit of the original currency.';
+COMMENT ON COLUMN transactions.fx_source IS 'payload: the record gave the rate; ecb: it is that of the European Central Bank for the day.';
+COMMENT ON COLUMN transactions.amount IS 'Amount in US dollars as the record gives it; see amount_usd.';
+COMMENT ON COLUMN transactions.original_auth_transaction_id IS 'Authorisation that this transaction settles or takes back, by its id.';
+COMMENT ON COLUMN transactions.original_auth_transaction_uuid IS 'That authorisation, by its other id.';
+COMMENT ON COLUMN transactions.clearing_reference IS 'What an authorisation and what settles it have in common.';
+COMMENT ON COLUMN transactions.idempotency_key IS 'SHA-256, in hex, of transaction_id|transaction_uuid|occurred_time|original_amount|original_currency; the time in UTC, as 2026-01-05 17:22:58.000000.';
+COMMENT ON COLUMN transactions.card_id IS 'The card; NULL where it is not known.';
+COMMENT ON COLUMN transactions.budget_id IS 'The budget; NULL where it is not known.';
+COMMENT ON COLUMN transactions.agent_id IS 'The agent who spent it, by the holder''s name; see card_holders.';
+COMMENT ON COLUMN transactions.sync_day IS 'Sync day that last changed the row.';
+COMMENT ON COLUMN transactions.source IS 'api for a sync day, tran for tran/: where the values came from.';
+COMMENT ON COLUMN transactions.ingested_at IS 'When the row last changed.';
+COMMENT ON COLUMN transactions.as_of IS 'Date of the sync that the values are from.';
+
+CREATE INDEX transactions_without_card ON transactions (source_card_id)
+WHERE card_id IS NULL AND source_card_id IS NOT NULL;
+CREATE INDEX transactions_without_budget ON transactions (source_budget_id)
+WHERE budget_id IS NULL AND source_budget_id IS NOT NULL;
+
+CREATE TABLE card_holders (
+    user_id TEXT COLLATE "C" PRIMARY KEY,
+    user_name TEXT NOT NULL,
+    updated_time TIMESTAMPTZ,
+    agent_id BIGINT REFERENCES agents
+);
+COMMENT ON TABLE card_holders IS 'The holders of cards, one row each, and the agents that they are.';
+COMMENT ON COLUMN card_holders.user_id IS 'Id of the holder in the spend API.';
+COMMENT ON COLUMN card_holders.user_name IS 'Name, or e-mail, as the newest transaction gives it.';
+COMMENT ON COLUMN card_holders.updated_time IS 'updated_time of that transaction.';
+COMMENT ON COLUMN card_holders.agent_id IS 'The one agent whose name or e-mail this is, case and spaces folded; NULL where none is, or several are.';
+
+CREATE TABLE transaction_pipeline_errors (LIKE role_pipeline_errors INCLUDING ALL);
+ALTER TABLE transaction_pipeline_errors RENAME COLUMN role_id TO transaction_id;
+ALTER TABLE transaction_pipeline_errors ALTER COLUMN transaction_id TYPE TEXT;
+COMMENT ON TABLE transaction_pipeline_errors IS 'Quarantine of the transactions pipeline, one row per record or link that could not be taken.';
+COMMENT ON COLUMN transaction_pipeline_errors.transaction_id IS 'Id of the transaction, where it could be read.';
+
+CREATE UNLOGGED TABLE stg_transactions (
+    transaction_id TEXT COLLATE "C" NOT NULL,
+    transaction_uuid TEXT COLLATE "C" NOT NULL,
+    transaction_type TEXT,
+    occurred_time TIMESTAMPTZ NOT NULL,
+    updated_time TIMESTAMPTZ,
+    user_id TEXT COLLATE "C",
+    user_uuid TEXT,
+    user_name TEXT,
+    merchant_name TEXT,
+    raw_merchant_name TEXT,
+    source_card_id TEXT COLLATE "C",
+    card_uuid TEXT,
+    source_budget_id TEXT COLLATE "C",
+    budget_uuid TEXT,
+    original_amount NUMERIC NOT NULL,
+    original_currency TEXT NOT NULL,
+    amount_usd NUMERIC GENERATED ALWAYS AS (round(original_amount * exchange_rate, 2)) STORED,
+    exchange_rate NUMERIC NOT NULL,
+    fx_source TEXT NOT NULL,
+    amount NUMERIC,
+    original_auth_transaction_id TEXT COLLATE "C",
+    original_auth_transaction_uuid TEXT COLLATE "C",
+    clearing_reference TEXT COLLATE "C",
+    idempotency_key TEXT COLLATE "C" NOT NULL,
+    source_file TEXT,
+    record_index BIGINT
+);
+COMMENT ON TABLE stg_transactions IS 'What the engine made of today''s transactions.';
+COMMENT ON COLUMN stg_transactions.transaction_id IS 'Id of the transaction.';
+COMMENT ON COLUMN stg_transactions.transaction_uuid IS 'Its other id.';
+COMMENT ON COLUMN stg_transactions.transaction_type IS 'AUTHORIZATION, CLEAR, DECLINE or OTHER; another value is kept, and counted as drift.';
+COMMENT ON COLUMN stg_transactions.occurred_time IS 'When it happened.';
+COMMENT ON COLUMN stg_transactions.updated_time IS 'When the record last changed: the newer one wins.';
+COMMENT ON COLUMN stg_transactions.user_id IS 'Id of the holder; see card_holders.';
+COMMENT ON COLUMN stg_transactions.user_uuid IS 'Other id of the holder.';
+COMMENT ON COLUMN stg_transactions.user_name IS 'Name of the holder, as the record gives it.';
+COMMENT ON COLUMN stg_transactions.merchant_name IS 'Name of the merchant.';
+COMMENT ON COLUMN stg_transactions.raw_merchant_name IS 'That name as the card network gave it.';
+COMMENT ON COLUMN stg_transactions.source_card_id IS 'Card that the record names, known or not.';
+COMMENT ON COLUMN stg_transactions.card_uuid IS 'Other id of that card.';
+COMMENT ON COLUMN stg_transactions.source_budget_id IS 'Budget that the record names, known or not.';
+COMMENT ON COLUMN stg_transactions.budget_uuid IS 'Other id of that budget.';
+COMMENT ON COLUMN stg_transactions.original_amount IS 'Amount in the currency of the purchase; below zero for a refund or a reversal.';
+COMMENT ON COLUMN stg_transactions.original_currency IS 'That currency, by its code in ISO 4217.';
+COMMENT ON COLUMN stg_transactions.amount_usd IS 'original_amount times exchange_rate, rounded half up to cents.';
+COMMENT ON COLUMN stg_transactions.exchange_rate IS 'US dollars per unit of the original currency.';
+COMMENT ON COLUMN stg_transactions.fx_source IS 'payload: the record gave the rate; ecb: it is that of the European Central Bank for the day.';
+COMMENT ON COLUMN stg_transactions.amount IS 'Amount in US dollars as the record gives it; see amount_usd.';
+COMMENT ON COLUMN stg_transactions.original_auth_transaction_id IS 'Authorisation that this transaction settles or takes back, by its id.';
+COMMENT ON COLUMN stg_transactions.original_auth_transaction_uuid IS 'That authorisation, by its other id.';
+COMMENT ON COLUMN stg_transactions.clearing_reference IS 'What an authorisation and what settles it have in common.';
+COMMENT ON COLUMN stg_transactions.idempotency_key IS 'SHA-256, in hex, of transaction_id|transaction_uuid|occurred_time|original_amount|original_currency; the time in UTC, as 2026-01-05 17:22:58.000000.';
+COMMENT ON COLUMN stg_transactions.source_file IS 'File of the record.';
+COMMENT ON COLUMN stg_transactions.record_index IS 'Place of the record in the file, from 0.';
+
+CREATE UNLOGGED TABLE stg_card_holders (
+    user_id TEXT COLLATE "C" NOT NULL,
+    user_name TEXT NOT NULL,
+    updated_time TIMESTAMPTZ
+);
+COMMENT ON TABLE stg_card_holders IS 'The name that today''s transactions give each holder.';
+COMMENT ON COLUMN stg_card_holders.user_id IS 'Id of the holder in the spend API.';
+COMMENT ON COLUMN stg_card_holders.user_name IS 'Name, or e-mail, as the newest transaction gives it.';
+COMMENT ON COLUMN stg_card_holders.updated_time IS 'updated_time of that transaction.';
+
+CREATE UNLOGGED TABLE stg_transaction_changes (
+    transaction_id TEXT NOT NULL,
+    change TEXT NOT NULL
+);
+COMMENT ON TABLE stg_transaction_changes IS 'What the last publish did to transactions, one row per transaction and change.';
+COMMENT ON COLUMN stg_transaction_changes.transaction_id IS 'The transaction.';
+COMMENT ON COLUMN stg_transaction_changes.change IS 'added, changed or, where a card, budget or agent came to be known or is no longer the same, linked.';
+
+INSERT INTO sync_watermarks (pipeline) VALUES ('transactions');
+
+-- Case is folded by the rules of Unicode where the server knows them, whatever the database's own locale.
+DO $$
+DECLARE
+    folding TEXT;
+BEGIN
+    FOREACH folding IN ARRAY ARRAY['und-x-icu', 'pg_c_utf8', 'C.utf8', 'default'] LOOP
+        BEGIN
+            EXECUTE format('SELECT lower(''A'' COLLATE %I)', folding);
+            EXIT;
+        EXCEPTION WHEN undefined_object OR feature_not_supported THEN
+            CONTINUE;
+        END;
+    END LOOP;
+    EXECUTE format(
+        'CREATE FUNCTION deskroll_fold(name TEXT) RETURNS TEXT LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+        $fold$ SELECT lower(btrim(regexp_replace(name, ''\s+'', '' '', ''g'')) COLLATE %I) COLLATE "C" $fold$',
+        folding
+    );
+END
+$$;
+COMMENT ON FUNCTION deskroll_fold IS 'A name with its case and spaces folded, to compare it with others.';
+
+CREATE FUNCTION deskroll_link_spend() RETURNS VOID LANGUAGE plpgsql AS $$
+DECLARE
+    renamed TEXT [];
+BEGIN
+    WITH called AS (
+        SELECT agent.agent_id, deskroll_fold(agent.name) AS name FROM agents AS agent
+        UNION
+        SELECT agent.agent_id, deskroll_fold(agent.email) FROM agents AS agent
+    ), matched AS (
+        SELECT holder.user_id, CASE WHEN count(*) = 1 THEN min(called.agent_id) END AS agent_id
+        FROM card_holders AS holder
+        LEFT JOIN called ON called.name = deskroll_fold(holder.user_name) AND called.name <> ''
+        GROUP BY holder.user_id
+    ), relinked AS (
+        UPDATE card_holders SET agent_id = matched.agent_id
+        FROM matched
+        WHERE matched.user_id = card_holders.user_id AND matched.agent_id IS DISTINCT FROM card_holders.agent_id
+        RETURNING card_holders.user_id
+    )
+    SELECT array_agg(user_id) INTO renamed FROM relinked;
+
+    UPDATE cards SET
+        budget_id = linked.budget_id,
+        agent_id = linked.agent_id,
+        sync_day = context.sync_day,
+        ingested_at = now()
+    FROM sync_context AS context
+    CROSS JOIN (
+        SELECT card.card_id, budget.budget_id, holder.agent_id
+        FROM cards AS card
+        LEFT JOIN budgets AS budget ON budget.budget_id = card.source_budget_id
+        LEFT JOIN card_holders AS holder ON holder.user_id = card.user_id
+    ) AS linked
+    WHERE
+        context.pipeline = 'cards'
+        AND cards.card_id = linked.card_id
+        AND (cards.budget_id, cards.agent_id) IS DISTINCT FROM (linked.budget_id, linked.agent_id);
+
+    TRUNCATE stg_transaction_changes;
+    INSERT INTO stg_transaction_changes (transaction_id, change)
+    SELECT found.transaction_id, 'linked'
+    FROM (
+        SELECT one.transaction_id
+        FROM transactions AS one
+        JOIN cards AS card ON card.card_id = one.source_card_id
+        WHERE one.card_id IS NULL AND one.source_card_id IS NOT NULL
+        UNION
+        SELECT one.transaction_id
+        FROM transactions AS one
+        JOIN budgets AS budget ON budget.budget_id = one.source_budget_id
+        WHERE one.budget_id IS NULL AND one.source_budget_id IS NOT NULL
+        UNION
+        SELECT one.transaction_id
+        FROM transactions AS one
+        WHERE renamed IS NOT NULL AND one.user_id = ANY (renamed)
+    ) AS found;
+
+    UPDATE transactions SET
+        card_id = linked.card_id,
+        budget_id = linked.budget_id,
+        agent_id = linked.agent_id,
+        sync_day = context.sync_day,
+        ingested_at = now()
+    FROM sync_context AS context
+    CROSS JOIN (
+        SELECT one.transaction_id, card.card_id, budget.budget_id, holder.agent_id
+        FROM stg_transaction_changes AS change
+        JOIN transactions AS one ON one.transaction_id = change.transaction_id
+        LEFT JOIN cards AS card ON card.card_id = one.source_card_id
+        LEFT JOIN budgets AS budget ON budget.budget_id = one.source_budget_id
+        LEFT JOIN card_holders AS holder ON holder.user_id = one.user_id
+    ) AS linked
+    WHERE context.pipeline = 'transactions' AND transactions.transaction_id = linked.transaction_id;
+END
+$$;
+COMMENT ON FUNCTION deskroll_link_spend IS
+'Link cards and transactions to the budgets, cards and agents that are known now: some of these may have come since.';
+
+-- migrate:down
+
+DROP FUNCTION deskroll_link_spend;
+DROP FUNCTION deskroll_fold;
+DELETE FROM sync_watermarks WHERE pipeline = 'transactions';
+DROP TABLE stg_transaction_changes, stg_card_holders, stg_transactions, transaction_pipeline_errors;
+DROP TABLE card_holders, transactions;

@@ -1,0 +1,310 @@
+-- Carry today's agents from staging into agents and what hangs on it, and mark those that are gone.
+--
+-- By hand, after `deskroll stage DATA --day day1 --only agents`, in one transaction:
+--     deskroll sql agents | psql "$(deskroll db url)"
+-- or  psql -1 -v ON_ERROR_STOP=1 -f 010_upsert_agents.sql
+-- It goes by what was staged; SET deskroll.sync_day, deskroll.sync_date or deskroll.source before it to overrule that.
+
+SELECT deskroll_begin('agents');
+
+SELECT deskroll_detach_keys(
+    'agents', 'agent_details', 'agent_availability', 'agent_group_membership', 'agent_status_history'
+);
+
+-- What changes, decided once: one row per agent and change.
+TRUNCATE stg_agent_changes;
+
+INSERT INTO stg_agent_changes (agent_id, change, deactivated)
+SELECT
+    today.agent_id,
+    CASE
+        WHEN agent.agent_id IS NULL THEN 'added'
+        WHEN next.deactivated AND NOT agent.deactivated THEN 'deactivated'
+        WHEN agent.deactivated AND NOT next.deactivated THEN 'reactivated'
+        ELSE 'changed'
+    END,
+    next.deactivated
+FROM sync_context AS context
+CROSS JOIN stg_agents AS today
+LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
+CROSS JOIN
+    LATERAL (
+        SELECT
+            CASE
+                -- Never seen before: a backfill does not know what became of the agent since.
+                WHEN agent.agent_id IS NULL THEN context.is_backfill OR coalesce(today.deactivated, true)
+                ELSE coalesce(today.deactivated, agent.deactivated)
+            END AS deactivated
+    ) AS next
+WHERE
+    context.pipeline = 'agents'
+    AND CASE
+        WHEN agent.agent_id IS NULL THEN today.email IS NOT NULL
+        WHEN context.is_backfill OR today.is_rejected THEN false
+        ELSE (
+            today.email, today.name, today.job_title, today.language, today.mobile, today.phone, today.time_zone,
+            today.available, next.deactivated, today.focus_mode, today.agent_operational_status,
+            today.last_active_at, today.created_at, today.updated_at
+        ) IS DISTINCT FROM (
+            agent.email, agent.name, agent.job_title, agent.language, agent.mobile, agent.phone, agent.time_zone,
+            agent.available, agent.deactivated, agent.focus_mode, agent.agent_operational_status,
+            agent.last_active_at, agent.created_at, agent.updated_at
+        )
+    END;
+
+INSERT INTO stg_agent_changes (agent_id, change, deactivated)
+SELECT
+    agent.agent_id,
+    CASE WHEN context.is_complete THEN 'missing' ELSE 'held back' END,
+    context.is_complete
+FROM sync_context AS context
+CROSS JOIN agents AS agent
+LEFT JOIN stg_agents AS today ON today.agent_id = agent.agent_id
+WHERE
+    context.pipeline = 'agents'
+    AND NOT context.is_backfill
+    AND NOT agent.deactivated
+    -- On an incomplete roster an agent may be absent although the master list has it.
+    AND (today.agent_id IS NULL OR today.deactivated IS NULL AND NOT today.is_rejected);
+
+INSERT INTO agents (
+    agent_id, email, name, job_title, language, mobile, phone, time_zone, available, deactivated, status, focus_mode,
+    agent_operational_status, last_active_at, created_at, updated_at, sync_day, source, ingested_at
+)
+SELECT
+    today.agent_id, today.email, today.name, today.job_title, today.language, today.mobile, today.phone,
+    today.time_zone, today.available, change.deactivated,
+    CASE WHEN change.deactivated THEN 'inactive' ELSE 'active' END,
+    today.focus_mode, today.agent_operational_status, today.last_active_at, today.created_at, today.updated_at,
+    context.sync_day, context.source, now()
+FROM sync_context AS context
+CROSS JOIN stg_agent_changes AS change
+JOIN stg_agents AS today ON today.agent_id = change.agent_id
+WHERE context.pipeline = 'agents' AND change.change = 'added'
+ORDER BY today.agent_id
+ON CONFLICT DO NOTHING;
+
+UPDATE agents SET
+    email = today.email,
+    name = today.name,
+    job_title = today.job_title,
+    language = today.language,
+    mobile = today.mobile,
+    phone = today.phone,
+    time_zone = today.time_zone,
+    available = today.available,
+    deactivated = change.deactivated,
+    status = CASE WHEN change.deactivated THEN 'inactive' ELSE 'active' END,
+    focus_mode = today.focus_mode,
+    agent_operational_status = today.agent_operational_status,
+    last_active_at = today.last_active_at,
+    created_at = today.created_at,
+    updated_at = today.updated_at,
+    sync_day = context.sync_day,
+    source = context.source,
+    ingested_at = now()
+FROM sync_context AS context
+CROSS JOIN stg_agent_changes AS change
+JOIN stg_agents AS today ON today.agent_id = change.agent_id
+WHERE
+    context.pipeline = 'agents'
+    AND change.change IN ('changed', 'deactivated', 'reactivated')
+    AND agents.agent_id = change.agent_id;
+
+UPDATE agents SET
+    deactivated = true,
+    status = 'inactive',
+    updated_at = now(),
+    sync_day = context.sync_day,
+    source = context.source,
+    ingested_at = now()
+FROM sync_context AS context
+CROSS JOIN stg_agent_changes AS change
+WHERE context.pipeline = 'agents' AND change.change = 'missing' AND agents.agent_id = change.agent_id;
+
+-- Details, availability and own groups follow the master list; of an agent that it does not have today they stay.
+UPDATE agent_details SET
+    org_agent_id = today.org_agent_id,
+    ticket_scope = today.ticket_scope,
+    signature = today.signature,
+    freshchat_agent = today.freshchat_agent,
+    is_active = today.is_active,
+    avatar = today.avatar,
+    last_login_at = today.last_login_at,
+    created_at = today.created_at,
+    updated_at = today.updated_at
+FROM sync_context AS context
+CROSS JOIN stg_agent_details AS today
+WHERE
+    context.pipeline = 'agents'
+    AND NOT context.is_backfill
+    AND agent_details.agent_id = today.agent_id
+    AND (
+        today.org_agent_id, today.ticket_scope, today.signature, today.freshchat_agent, today.is_active, today.avatar,
+        today.last_login_at, today.created_at, today.updated_at
+    ) IS DISTINCT FROM (
+        agent_details.org_agent_id, agent_details.ticket_scope, agent_details.signature,
+        agent_details.freshchat_agent, agent_details.is_active, agent_details.avatar, agent_details.last_login_at,
+        agent_details.created_at, agent_details.updated_at
+    );
+
+INSERT INTO agent_details (
+    agent_id, org_agent_id, ticket_scope, signature, freshchat_agent, is_active, avatar, last_login_at, created_at,
+    updated_at
+)
+SELECT
+    today.agent_id, today.org_agent_id, today.ticket_scope, today.signature, today.freshchat_agent, today.is_active,
+    today.avatar, today.last_login_at, today.created_at, today.updated_at
+FROM sync_context AS context
+CROSS JOIN stg_agent_details AS today
+WHERE
+    context.pipeline = 'agents'
+    AND NOT context.is_backfill
+    AND NOT EXISTS (SELECT FROM agent_details AS known WHERE known.agent_id = today.agent_id)
+ORDER BY today.agent_id
+ON CONFLICT DO NOTHING;
+
+-- What is known is compared with what is said in one pass, and only what differs is touched.
+CREATE TEMP TABLE agent_availability_changes AS
+SELECT
+    coalesce(today.agent_id, known.agent_id) AS agent_id,
+    coalesce(today.channel, known.channel) AS channel,
+    today.is_available,
+    today.available_since,
+    CASE
+        WHEN known.agent_id IS NULL THEN 'added'
+        WHEN today.agent_id IS NULL THEN 'removed'
+        ELSE 'changed'
+    END AS change
+FROM stg_agent_availability AS today
+FULL JOIN agent_availability AS known ON known.agent_id = today.agent_id AND known.channel = today.channel
+WHERE
+    NOT (SELECT context.is_backfill FROM sync_context AS context WHERE context.pipeline = 'agents')
+    AND CASE
+        WHEN today.agent_id IS NULL THEN known.agent_id IN (SELECT agent.agent_id FROM stg_agent_details AS agent)
+        WHEN today.is_rejected THEN false
+        ELSE
+            known.agent_id IS NULL
+            OR (today.is_available, today.available_since) IS DISTINCT FROM (known.is_available, known.available_since)
+    END;
+
+DELETE FROM agent_availability
+USING agent_availability_changes AS change
+WHERE
+    change.change = 'removed'
+    AND agent_availability.agent_id = change.agent_id
+    AND agent_availability.channel = change.channel;
+
+UPDATE agent_availability SET
+    is_available = change.is_available,
+    available_since = change.available_since
+FROM agent_availability_changes AS change
+WHERE
+    change.change = 'changed'
+    AND agent_availability.agent_id = change.agent_id
+    AND agent_availability.channel = change.channel;
+
+INSERT INTO agent_availability (agent_id, is_available, available_since, channel)
+SELECT change.agent_id, change.is_available, change.available_since, change.channel
+FROM agent_availability_changes AS change
+WHERE change.change = 'added'
+ORDER BY change.agent_id, change.channel
+ON CONFLICT DO NOTHING;
+
+DROP TABLE agent_availability_changes;
+
+CREATE TEMP TABLE agent_group_membership_changes AS
+SELECT
+    coalesce(today.agent_id, known.agent_id) AS agent_id,
+    coalesce(today.group_id, known.group_id) AS group_id,
+    known.agent_id IS NULL AS is_added
+FROM stg_agent_group_membership AS today
+FULL JOIN agent_group_membership AS known ON known.agent_id = today.agent_id AND known.group_id = today.group_id
+WHERE
+    NOT (SELECT context.is_backfill FROM sync_context AS context WHERE context.pipeline = 'agents')
+    AND CASE
+        WHEN today.agent_id IS NULL THEN known.agent_id IN (SELECT agent.agent_id FROM stg_agent_details AS agent)
+        ELSE known.agent_id IS NULL
+    END;
+
+DELETE FROM agent_group_membership
+USING agent_group_membership_changes AS change
+WHERE
+    NOT change.is_added
+    AND agent_group_membership.agent_id = change.agent_id
+    AND agent_group_membership.group_id = change.group_id;
+
+INSERT INTO agent_group_membership (agent_id, group_id)
+SELECT change.agent_id, change.group_id
+FROM agent_group_membership_changes AS change
+WHERE change.is_added
+ORDER BY change.agent_id, change.group_id
+ON CONFLICT DO NOTHING;
+
+DROP TABLE agent_group_membership_changes;
+
+-- One row per agent for the date. A backfill cannot ask `agents`, which is newer: it goes by what the day says and, where
+-- the day cannot tell, by what was last known at that date.
+CREATE TEMP TABLE agent_status_backfilled AS
+SELECT
+    agent.agent_id,
+    CASE
+        WHEN today.deactivated IS NOT NULL AND NOT today.is_rejected THEN NOT today.deactivated
+        WHEN today.agent_id IS NULL AND context.is_complete THEN false
+        ELSE coalesce(
+            (
+                SELECT history.is_active
+                FROM agent_status_history AS history
+                WHERE history.agent_id = agent.agent_id AND history.sync_date <= context.sync_date
+                ORDER BY history.sync_date DESC
+                LIMIT 1
+            ),
+            false
+        )
+    END AS is_active
+FROM sync_context AS context
+CROSS JOIN agents AS agent
+LEFT JOIN stg_agents AS today ON today.agent_id = agent.agent_id
+WHERE context.pipeline = 'agents' AND context.is_backfill;
+
+UPDATE agent_status_history SET is_active = today.is_active
+FROM (
+    SELECT agent.agent_id, context.sync_date, NOT agent.deactivated AS is_active
+    FROM sync_context AS context CROSS JOIN agents AS agent
+    WHERE context.pipeline = 'agents' AND NOT context.is_backfill
+    UNION ALL
+    SELECT backfilled.agent_id, context.sync_date, backfilled.is_active
+    FROM sync_context AS context CROSS JOIN agent_status_backfilled AS backfilled
+    WHERE context.pipeline = 'agents'
+) AS today
+WHERE
+    agent_status_history.sync_date = today.sync_date
+    AND agent_status_history.agent_id = today.agent_id
+    AND agent_status_history.is_active <> today.is_active;
+
+INSERT INTO agent_status_history (agent_id, sync_date, is_active)
+SELECT agent.agent_id, context.sync_date, coalesce(backfilled.is_active, NOT agent.deactivated)
+FROM sync_context AS context
+CROSS JOIN agents AS agent
+LEFT JOIN agent_status_backfilled AS backfilled ON backfilled.agent_id = agent.agent_id
+WHERE
+    context.pipeline = 'agents'
+    AND NOT EXISTS (
+        SELECT FROM agent_status_history AS known
+        WHERE known.sync_date = context.sync_date AND known.agent_id = agent.agent_id
+    )
+ORDER BY agent.agent_id
+ON CONFLICT DO NOTHING;
+
+DROP TABLE agent_status_backfilled;
+
+SELECT deskroll_attach_keys();
+
+SELECT deskroll_replace_quarantine('agents', 'agent_pipeline_errors', 'agent_id');
+
+SELECT deskroll_move_watermark('agents');
+
+-- A group is inactive when nobody active is left in it, and a card holder is the agent of the same name. A run works
+-- this out once, when it has published all.
+SELECT deskroll_mark_inactive_groups(), deskroll_link_spend()
+WHERE nullif(current_setting('deskroll.run_id', true), '') IS NULL;

@@ -1,0 +1,105 @@
+-- Carry today's roles of agents into agent_role_mapping, and note each transition in agent_role_history.
+--
+-- By hand, after `deskroll stage DATA --day day1 --only agent_roles`, in one transaction:
+--     deskroll sql agent_roles | psql "$(deskroll db url)"
+
+SELECT deskroll_begin('agent_roles');
+
+SELECT deskroll_detach_keys('agent_role_mapping', 'agent_role_history');
+
+TRUNCATE stg_agent_role_changes;
+
+INSERT INTO stg_agent_role_changes (agent_id, role_id, change)
+SELECT today.agent_id, today.role_id, today.status
+FROM sync_context AS context
+CROSS JOIN stg_agent_roles AS today
+JOIN agents AS agent ON agent.agent_id = today.agent_id
+JOIN roles AS role ON role.role_id = today.role_id
+LEFT JOIN agent_role_mapping AS known ON known.agent_id = today.agent_id AND known.role_id = today.role_id
+WHERE
+    context.pipeline = 'agent_roles'
+    AND NOT context.is_backfill
+    AND coalesce(known.status, 'removed') <> today.status;
+
+UPDATE agent_role_mapping SET
+    status = today.status,
+    assigned_at = CASE WHEN change.change = 'assigned' THEN now() ELSE agent_role_mapping.assigned_at END,
+    removed_at = CASE
+        WHEN change.change = 'removed' THEN now()
+        WHEN change.change IS NULL THEN agent_role_mapping.removed_at
+    END,
+    said_by_agent = today.said_by_agent,
+    said_by_role = today.said_by_role
+FROM sync_context AS context
+CROSS JOIN stg_agent_roles AS today
+LEFT JOIN stg_agent_role_changes AS change ON change.agent_id = today.agent_id AND change.role_id = today.role_id
+WHERE
+    context.pipeline = 'agent_roles'
+    AND NOT context.is_backfill
+    AND agent_role_mapping.agent_id = today.agent_id
+    AND agent_role_mapping.role_id = today.role_id
+    AND (today.status, today.said_by_agent, today.said_by_role)
+    IS DISTINCT FROM (agent_role_mapping.status, agent_role_mapping.said_by_agent, agent_role_mapping.said_by_role);
+
+INSERT INTO agent_role_mapping (agent_id, role_id, status, assigned_at, said_by_agent, said_by_role)
+SELECT change.agent_id, change.role_id, change.change, now(), today.said_by_agent, today.said_by_role
+FROM stg_agent_role_changes AS change
+JOIN stg_agent_roles AS today ON today.agent_id = change.agent_id AND today.role_id = change.role_id
+WHERE
+    change.change = 'assigned'
+    AND NOT EXISTS (
+        SELECT FROM agent_role_mapping AS known
+        WHERE known.agent_id = change.agent_id AND known.role_id = change.role_id
+    )
+ORDER BY change.agent_id, change.role_id
+ON CONFLICT DO NOTHING;
+
+INSERT INTO agent_role_history (agent_id, role_id, action, sync_date, sync_day)
+SELECT change.agent_id, change.role_id, change.change, context.sync_date, context.sync_day
+FROM sync_context AS context
+CROSS JOIN stg_agent_role_changes AS change
+WHERE context.pipeline = 'agent_roles'
+ORDER BY change.agent_id, change.role_id;
+
+SELECT deskroll_attach_keys();
+
+-- Quarantine of the day, replaced: elements that are no ids, and ids of nobody or nothing.
+DELETE FROM agent_role_pipeline_errors
+USING sync_context AS context
+WHERE context.pipeline = 'agent_roles' AND agent_role_pipeline_errors.sync_day = context.sync_day;
+
+INSERT INTO agent_role_pipeline_errors (
+    agent_id, role_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
+)
+SELECT
+    error.agent_id, error.role_id, error.error_type, error.error_message, deskroll_to_jsonb(error.raw_record),
+    error.source_file, error.record_index, context.sync_day, context.run_id
+FROM sync_context AS context
+CROSS JOIN (
+    SELECT
+        CASE WHEN source_file LIKE 'admin_roles/%' THEN NULL ELSE entity_id::BIGINT END AS agent_id,
+        CASE WHEN source_file LIKE 'admin_roles/%' THEN entity_id::BIGINT END AS role_id,
+        error_type, error_message, raw_record, source_file, record_index
+    FROM stg_pipeline_errors
+    WHERE pipeline = 'agent_roles'
+    UNION ALL
+    SELECT
+        today.agent_id, today.role_id, 'REFERENCE_ERROR',
+        concat_ws(
+            '; ',
+            CASE
+                WHEN agent.agent_id IS NULL THEN format('agent_ids: found %s, expected a known agent', today.agent_id)
+            END,
+            CASE WHEN role.role_id IS NULL THEN format('role_ids: found %s, expected a known role', today.role_id) END
+        ),
+        CASE WHEN today.source_file LIKE 'admin_roles/%' THEN today.agent_id ELSE today.role_id END::TEXT,
+        today.source_file, today.record_index
+    FROM stg_agent_roles AS today
+    LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
+    LEFT JOIN roles AS role ON role.role_id = today.role_id
+    WHERE today.status = 'assigned' AND (agent.agent_id IS NULL OR role.role_id IS NULL)
+) AS error
+WHERE context.pipeline = 'agent_roles'
+ORDER BY error.source_file, error.record_index, error.error_message;
+
+SELECT deskroll_move_watermark('agent_roles');

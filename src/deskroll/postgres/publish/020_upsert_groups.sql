@@ -1,0 +1,150 @@
+-- Carry today's groups and their members from staging into groups and group_membership, and work out who is inactive.
+--
+-- By hand, after `deskroll stage DATA --day day1 --only groups`, in one transaction:
+--     deskroll sql groups | psql "$(deskroll db url)"
+
+SELECT deskroll_begin('groups');
+
+SET CONSTRAINTS ALL DEFERRED;
+
+SELECT deskroll_detach_keys('groups', 'group_membership');
+
+-- Members follow the group's record; those of a rejected one stay, and of one that is gone where absence counts they go.
+CREATE TEMP TABLE group_membership_changes AS
+SELECT
+    coalesce(today.group_id, known.group_id) AS group_id,
+    coalesce(today.agent_id, known.agent_id) AS agent_id,
+    known.group_id IS NULL AS is_added
+FROM stg_group_membership AS today
+FULL JOIN group_membership AS known ON known.group_id = today.group_id AND known.agent_id = today.agent_id
+LEFT JOIN stg_groups AS record ON record.group_id = known.group_id
+LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
+CROSS JOIN sync_context AS context
+WHERE
+    context.pipeline = 'groups'
+    AND NOT context.is_backfill
+    AND CASE
+        WHEN known.group_id IS NULL THEN agent.agent_id IS NOT NULL
+        WHEN today.group_id IS NOT NULL THEN false
+        ELSE NOT coalesce(record.is_rejected, NOT context.is_complete)
+    END;
+
+DELETE FROM group_membership
+USING group_membership_changes AS change
+WHERE
+    NOT change.is_added
+    AND group_membership.group_id = change.group_id
+    AND group_membership.agent_id = change.agent_id;
+
+INSERT INTO group_membership (group_id, agent_id)
+SELECT change.group_id, change.agent_id
+FROM group_membership_changes AS change
+WHERE change.is_added
+ORDER BY change.group_id, change.agent_id
+ON CONFLICT DO NOTHING;
+
+DROP TABLE group_membership_changes;
+
+-- All groups as they will be. A parent is known if it has a row, or gets one today.
+CREATE TEMP TABLE next_groups AS
+SELECT
+    coalesce(today.group_id, known.group_id) AS group_id,
+    CASE WHEN today.group_id IS NULL THEN known.name ELSE today.name END AS name,
+    CASE
+        WHEN today.group_id IS NULL THEN known.parent_group_id
+        WHEN EXISTS (SELECT FROM groups AS parent WHERE parent.group_id = today.parent_group_id)
+            THEN today.parent_group_id
+        WHEN EXISTS (
+            SELECT FROM stg_groups AS parent
+            WHERE parent.group_id = today.parent_group_id AND NOT parent.is_rejected
+        ) THEN today.parent_group_id
+    END AS parent_group_id,
+    CASE WHEN today.group_id IS NULL THEN known.created_at ELSE today.created_at END AS created_at,
+    CASE WHEN today.group_id IS NULL THEN known.updated_at ELSE today.updated_at END AS updated_at,
+    known.group_id IS NULL AS is_new
+FROM (
+    SELECT staged.*
+    FROM sync_context AS context
+    CROSS JOIN stg_groups AS staged
+    WHERE context.pipeline = 'groups' AND NOT context.is_backfill AND NOT staged.is_rejected
+) AS today
+FULL JOIN groups AS known ON known.group_id = today.group_id;
+
+ANALYZE next_groups;
+
+CREATE TEMP TABLE active_groups AS
+SELECT active.group_id FROM deskroll_active_groups('next_groups') AS active (group_id);
+
+TRUNCATE stg_group_changes;
+
+INSERT INTO stg_group_changes (group_id, change)
+SELECT next.group_id, 'added' FROM next_groups AS next WHERE next.is_new
+UNION ALL
+SELECT next.group_id, 'changed'
+FROM next_groups AS next
+JOIN groups AS known ON known.group_id = next.group_id
+WHERE
+    (next.name, next.parent_group_id, next.created_at, next.updated_at)
+    IS DISTINCT FROM (known.name, known.parent_group_id, known.created_at, known.updated_at)
+UNION ALL
+SELECT known.group_id, CASE WHEN known.inactive THEN 'activated' ELSE 'inactivated' END
+FROM groups AS known
+LEFT JOIN active_groups AS active ON active.group_id = known.group_id
+WHERE known.inactive <> (active.group_id IS NULL);
+
+UPDATE groups SET
+    name = next.name,
+    parent_group_id = next.parent_group_id,
+    created_at = next.created_at,
+    updated_at = next.updated_at,
+    inactive = active.group_id IS NULL
+FROM next_groups AS next
+LEFT JOIN active_groups AS active ON active.group_id = next.group_id
+WHERE
+    groups.group_id = next.group_id
+    AND next.group_id IN (SELECT change.group_id FROM stg_group_changes AS change WHERE change.change <> 'added');
+
+INSERT INTO groups (group_id, name, parent_group_id, created_at, updated_at, inactive)
+SELECT next.group_id, next.name, next.parent_group_id, next.created_at, next.updated_at, active.group_id IS NULL
+FROM next_groups AS next
+LEFT JOIN active_groups AS active ON active.group_id = next.group_id
+WHERE next.is_new
+ORDER BY next.group_id
+ON CONFLICT DO NOTHING;
+
+DROP TABLE next_groups, active_groups;
+
+SELECT deskroll_attach_keys();
+
+SET CONSTRAINTS ALL IMMEDIATE;
+
+-- Quarantine of the day, replaced: bad records and elements, and links to nobody or nothing.
+SELECT deskroll_replace_quarantine('groups', 'group_pipeline_errors', 'group_id');
+
+INSERT INTO group_pipeline_errors (
+    group_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
+)
+SELECT
+    error.group_id, 'REFERENCE_ERROR', error.message, to_jsonb(error.found), error.source_file, error.record_index,
+    context.sync_day, context.run_id
+FROM sync_context AS context
+CROSS JOIN (
+    SELECT
+        today.group_id, format('parent_group_id: found %s, expected a known group', today.parent_group_id) AS message,
+        today.parent_group_id AS found, today.source_file, today.record_index
+    FROM stg_groups AS today
+    LEFT JOIN groups AS parent ON parent.group_id = today.parent_group_id
+    LEFT JOIN stg_groups AS new ON new.group_id = today.parent_group_id AND NOT new.is_rejected
+    WHERE today.parent_group_id IS NOT NULL AND parent.group_id IS NULL AND new.group_id IS NULL
+    UNION ALL
+    SELECT
+        today.group_id, format('agent_ids: found %s, expected a known agent', today.agent_id), today.agent_id,
+        today.source_file, today.record_index
+    FROM stg_group_membership AS today
+    LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
+    WHERE agent.agent_id IS NULL
+) AS error
+WHERE context.pipeline = 'groups'
+ORDER BY error.source_file, error.record_index, error.message;
+
+SELECT deskroll_move_watermark('groups');

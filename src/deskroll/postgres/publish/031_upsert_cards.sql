@@ -1,0 +1,106 @@
+-- Carry today's cards from staging into cards. A card that is gone keeps its row.
+--
+-- By hand, after `deskroll stage DATA --day day1 --only cards`, in one transaction:
+--     deskroll sql cards | psql "$(deskroll db url)"
+
+SELECT deskroll_begin('cards');
+
+TRUNCATE stg_card_changes;
+
+-- The newest version of a card wins, whichever day it came with; of the same version the newest date, which may know
+-- more of what was spent; of the same date a sync day before tran/.
+INSERT INTO stg_card_changes (card_id, change)
+SELECT today.card_id, CASE WHEN card.card_id IS NULL THEN 'added' ELSE 'changed' END
+FROM sync_context AS context
+CROSS JOIN stg_cards AS today
+LEFT JOIN cards AS card ON card.card_id = today.card_id
+WHERE
+    context.pipeline = 'cards'
+    AND (
+        card.card_id IS NULL
+        OR (coalesce(today.updated_time, '-infinity'), context.sync_date, context.source = 'api')
+        >= (coalesce(card.updated_time, '-infinity'), card.as_of, card.source = 'api')
+        AND (
+            today.card_uuid, today.name, today.user_id, today.user_uuid, today.source_budget_id, today.budget_uuid,
+            today.last_four, today.valid_thru, today.status, today.type, today.share_budget_funds, today.recurring,
+            today.recurring_limit, today.current_limit, today.current_spent, today.created_time, today.updated_time
+        ) IS DISTINCT FROM (
+            card.card_uuid, card.name, card.user_id, card.user_uuid, card.source_budget_id, card.budget_uuid,
+            card.last_four, card.valid_thru, card.status, card.type, card.share_budget_funds, card.recurring,
+            card.recurring_limit, card.current_limit, card.current_spent, card.created_time, card.updated_time
+        )
+    );
+
+INSERT INTO cards (
+    card_id, card_uuid, name, user_id, user_uuid, source_budget_id, budget_uuid, last_four, valid_thru, status,
+    type, share_budget_funds, recurring, recurring_limit, current_limit, current_spent, created_time, updated_time,
+    budget_id, agent_id, sync_day, source, as_of
+)
+SELECT
+    today.card_id, today.card_uuid, today.name, today.user_id, today.user_uuid, today.source_budget_id,
+    today.budget_uuid, today.last_four, today.valid_thru, today.status, today.type, today.share_budget_funds,
+    today.recurring, today.recurring_limit, today.current_limit, today.current_spent, today.created_time,
+    today.updated_time,
+    budget.budget_id, holder.agent_id, context.sync_day, context.source, context.sync_date
+FROM sync_context AS context
+CROSS JOIN stg_card_changes AS change
+JOIN stg_cards AS today ON today.card_id = change.card_id
+LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
+LEFT JOIN card_holders AS holder ON holder.user_id = today.user_id
+WHERE context.pipeline = 'cards'
+ORDER BY today.card_id
+ON CONFLICT (card_id) DO UPDATE SET
+    card_uuid = excluded.card_uuid,
+    name = excluded.name,
+    user_id = excluded.user_id,
+    user_uuid = excluded.user_uuid,
+    source_budget_id = excluded.source_budget_id,
+    budget_uuid = excluded.budget_uuid,
+    last_four = excluded.last_four,
+    valid_thru = excluded.valid_thru,
+    status = excluded.status,
+    type = excluded.type,
+    share_budget_funds = excluded.share_budget_funds,
+    recurring = excluded.recurring,
+    recurring_limit = excluded.recurring_limit,
+    current_limit = excluded.current_limit,
+    current_spent = excluded.current_spent,
+    created_time = excluded.created_time,
+    updated_time = excluded.updated_time,
+    budget_id = excluded.budget_id,
+    agent_id = excluded.agent_id,
+    sync_day = excluded.sync_day,
+    source = excluded.source,
+    as_of = excluded.as_of,
+    ingested_at = now();
+
+UPDATE cards SET
+    source = context.source,
+    as_of = context.sync_date
+FROM sync_context AS context
+CROSS JOIN stg_cards AS today
+WHERE
+    context.pipeline = 'cards'
+    AND cards.card_id = today.card_id
+    AND today.updated_time IS NOT DISTINCT FROM cards.updated_time
+    AND (context.sync_date, context.source = 'api') > (cards.as_of, cards.source = 'api');
+
+-- Quarantine of the day, replaced: bad records, and links to no budget.
+SELECT deskroll_replace_quarantine('cards', 'card_pipeline_errors', 'card_id');
+
+INSERT INTO card_pipeline_errors (
+    card_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
+)
+SELECT
+    today.card_id, 'REFERENCE_ERROR', format('budgetId: found "%s", expected a known budget', today.source_budget_id),
+    to_jsonb(today.source_budget_id), today.source_file, today.record_index, context.sync_day, context.run_id
+FROM sync_context AS context
+CROSS JOIN stg_cards AS today
+LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
+WHERE context.pipeline = 'cards' AND today.source_budget_id IS NOT NULL AND budget.budget_id IS NULL
+ORDER BY today.source_file, today.record_index;
+
+SELECT deskroll_move_watermark('cards');
+
+-- Transactions may have waited for these cards. A run does this once, when it has published all.
+SELECT deskroll_link_spend() WHERE nullif(current_setting('deskroll.run_id', true), '') IS NULL;

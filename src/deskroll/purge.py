@@ -1,0 +1,46 @@
+"""Forget old quarantine rows: they hold records as they came, with the names of people in them."""
+
+import re
+from datetime import timedelta
+
+from psycopg import sql
+
+from deskroll.errors import UsageError
+from deskroll.pipelines import PIPELINES
+from deskroll.postgres import database
+from deskroll.settings import Settings
+
+
+def age(text: str) -> timedelta:
+    """How long `90d` is; days are the only unit.
+
+    Raises:
+        UsageError: it is no such text.
+    """
+    found = re.fullmatch(r"([0-9]{1,5})d", text)
+    if not found:
+        raise UsageError(f"--older-than {text!r} is no age.", "Give a number of days, such as 90d.")
+    return timedelta(days=int(found[1]))
+
+
+def purge(settings: Settings, older_than: timedelta, pipeline: str | None, *, wait: bool = True) -> dict[str, int]:
+    """Delete the quarantine rows written longer ago than that; returns how many, by pipeline.
+
+    Raises:
+        UsageError: there is no such pipeline.
+        BusyError: a run is at work, and `wait` is false.
+    """
+    chosen = [p for p in PIPELINES if pipeline in {None, p.name}]
+    if not chosen:
+        raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
+    with (
+        database.connect(database.url_of(settings)) as connection,
+        database.locked(connection, wait=wait, waiting=lambda: None),
+        database.explained(),
+        connection.transaction(),
+    ):
+        delete = sql.SQL("DELETE FROM {} WHERE created_at < now() - %s")
+        return {
+            p.name: connection.execute(delete.format(sql.Identifier(p.publication.errors)), [older_than]).rowcount
+            for p in chosen
+        }

@@ -1,0 +1,182 @@
+"""What the database says now: who is active, which runs there were, what lies in quarantine. Plain data."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from psycopg import sql
+from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
+
+from deskroll.errors import UsageError
+from deskroll.pipelines import PIPELINES
+from deskroll.postgres import database
+from deskroll.postgres.database import Connection
+from deskroll.settings import Settings
+
+Row = dict[str, Any]
+_RUNS: Final = """SELECT run_id, sync_day, sync_date, engine, status, started_at,
+    extract(epoch FROM finished_at - started_at)::FLOAT AS seconds, message
+FROM sync_runs ORDER BY run_id DESC LIMIT %s"""
+
+
+# Of the run that published the pipeline last.
+_DRIFT: Final = """SELECT drift.pipeline, drift.drift, drift.rows, drift.examples, drift.run_id
+FROM (SELECT pipeline, max(run_id) AS run_id FROM sync_run_tables GROUP BY pipeline) AS last
+JOIN sync_run_drift AS drift ON drift.run_id = last.run_id AND drift.pipeline = last.pipeline
+ORDER BY drift.pipeline, drift.drift"""
+_GROUPS: Final = """SELECT one.group_id, one.name, one.parent_group_id, one.inactive, count(member.agent_id) AS members,
+    count(member.agent_id) FILTER (WHERE NOT agent.deactivated) AS active_members
+FROM groups AS one
+LEFT JOIN group_membership AS member ON member.group_id = one.group_id
+LEFT JOIN agents AS agent ON agent.agent_id = member.agent_id
+GROUP BY one.group_id ORDER BY one.name, one.group_id"""
+# What is known of one agent, each a name and a SELECT.
+_STORY: Final = {
+    "details": "SELECT * FROM agent_details WHERE agent_id = %s",
+    "availability": """SELECT channel, is_available, available_since FROM agent_availability WHERE agent_id = %s
+        ORDER BY channel""",
+    "roles": """SELECT mapping.role_id, role.name, mapping.status, mapping.assigned_at, mapping.removed_at
+        FROM agent_role_mapping AS mapping JOIN roles AS role ON role.role_id = mapping.role_id
+        WHERE mapping.agent_id = %s ORDER BY role.name, mapping.role_id""",
+    "role_history": """SELECT history.sync_date, history.sync_day, history.action, history.role_id, role.name
+        FROM agent_role_history AS history JOIN roles AS role ON role.role_id = history.role_id
+        WHERE history.agent_id = %s ORDER BY history.id""",
+    "groups": """SELECT coalesce(theirs.group_id, own.group_id) AS group_id, one.name, one.inactive,
+        own.group_id IS NOT NULL AS stated_by_agent, theirs.group_id IS NOT NULL AS stated_by_group
+        FROM (SELECT * FROM agent_group_membership WHERE agent_id = %(agent_id)s) AS own
+        FULL JOIN (SELECT * FROM group_membership WHERE agent_id = %(agent_id)s) AS theirs
+            ON theirs.group_id = own.group_id
+        LEFT JOIN groups AS one ON one.group_id = coalesce(theirs.group_id, own.group_id)
+        ORDER BY one.name, 1""",
+    "status_by_day": """SELECT sync_date, is_active FROM agent_status_history WHERE agent_id = %s
+        ORDER BY sync_date""",
+    "quarantine": """SELECT sync_day, error_type, source_file, record_index, error_message FROM agent_pipeline_errors
+        WHERE agent_id = %s ORDER BY id""",
+}
+
+
+@contextmanager
+def _reading(settings: Settings) -> Iterator[Connection]:
+    with database.connect(database.url_of(settings)) as connection, database.explained():
+        if connection.execute("SELECT to_regclass('sync_watermarks')").fetchone() == (None,):
+            info = connection.info
+            raise UsageError(
+                f"Nothing has been synced yet into {info.dbname} on {info.host}.",
+                "Run `deskroll sync DATA --day DAY` first, or point at another database.",
+            )
+        set_json_loads(_load, connection)
+        yield connection
+
+
+def _load(text: str | bytes) -> Any:
+    """A JSON value; what Python cannot hold and write again (nested too deeply, a number too long) as its text."""
+    try:
+        value = json.loads(text)
+        json.dumps(value)
+    except (RecursionError, ValueError):
+        return text if isinstance(text, str) else text.decode()
+    return value
+
+
+def status(settings: Settings) -> Row:
+    """Counts of what matters, how far each pipeline is, the last runs, and the quarantine by day and kind."""
+    with _reading(settings) as connection:
+        facts = {label: _fetch(connection, select)[0]["count"] for p in PIPELINES for label, select in p.facts}
+        return {
+            "facts": facts,
+            "pipelines": _fetch(
+                connection, "SELECT pipeline, sync_date, updated_time FROM sync_watermarks ORDER BY pipeline"
+            ),
+            "drift": _fetch(connection, _DRIFT),
+            "runs": _fetch(connection, _RUNS, [5]),
+            "quarantine": [
+                {"pipeline": p.name, **row}
+                for p in PIPELINES
+                for row in _fetch(
+                    connection,
+                    sql.SQL("SELECT sync_day, error_type, count(*) FROM {} GROUP BY 1, 2 ORDER BY 1, 2").format(
+                        sql.Identifier(p.publication.errors)
+                    ),
+                )
+            ],
+        }
+
+
+def runs(settings: Settings, limit: int) -> list[Row]:
+    """The ledger, newest first, each run with what it did to its tables."""
+    with _reading(settings) as connection:
+        found = _fetch(connection, _RUNS, [limit])
+        tables = _fetch(
+            connection,
+            "SELECT * FROM sync_run_tables WHERE run_id = ANY (%s)",
+            [[run["run_id"] for run in found]],
+        )
+        return [run | {"tables": [t for t in tables if t["run_id"] == run["run_id"]]} for run in found]
+
+
+def errors(settings: Settings, day: str | None, pipeline: str | None, limit: int | None) -> list[Row]:
+    """The quarantine, newest day first, in the order of the files."""
+    chosen = [p for p in PIPELINES if pipeline in {None, p.name}]
+    if not chosen:
+        raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
+    with _reading(settings) as connection:
+        if day and not _fetch(connection, "SELECT FROM sync_runs WHERE sync_day = %s LIMIT 1", [day]):
+            found = _fetch(connection, "SELECT sync_day FROM sync_runs GROUP BY 1 ORDER BY max(run_id) DESC LIMIT 5")
+            raise UsageError(
+                f"There was no run of the day {day!r}.",
+                f"The last days: {', '.join(row['sync_day'] for row in found) or 'none'}.",
+            )
+        return [
+            {"pipeline": p.name, **row}
+            for p in chosen
+            for row in _fetch(
+                connection,
+                sql.SQL(
+                    """SELECT * FROM {} WHERE %s::TEXT IS NULL OR sync_day = %s
+                    ORDER BY run_id DESC NULLS LAST, id LIMIT %s"""
+                ).format(sql.Identifier(p.publication.errors)),
+                [day, day, limit],
+            )
+        ]
+
+
+def groups(settings: Settings) -> list[Row]:
+    """All groups by name, each with its parent and how many members it has, and how many of them are active."""
+    with _reading(settings) as connection:
+        return _fetch(connection, _GROUPS)
+
+
+def agent(settings: Settings, who: str) -> Row:
+    """Everything that is known of one agent, by id or e-mail.
+
+    Raises:
+        UsageError: there is no such agent; the message names those whose name or e-mail holds the text.
+    """
+    with _reading(settings) as connection:
+        by = "agent_id::TEXT = %s" if who.isascii() and who.isdigit() else "lower(email) = lower(%s)"
+        found = _fetch(connection, f"SELECT * FROM agents WHERE {by} ORDER BY deactivated, agent_id", [who])
+        if not found:
+            near = _fetch(
+                connection,
+                """SELECT agent_id, email FROM agents WHERE strpos(lower(name || ' ' || email), lower(%s)) > 0
+                ORDER BY agent_id LIMIT 5""",
+                [who],
+            )
+            hint = ", ".join(f"{row['email']} ({row['agent_id']})" for row in near)
+            raise UsageError(
+                f"There is no agent {who!r}.", f"Did you mean {hint}?" if hint else "Give an id or an e-mail address."
+            )
+        agent_id = found[0]["agent_id"]
+        story = {
+            name: _fetch(connection, select, {"agent_id": agent_id} if "%(" in select else [agent_id])
+            for name, select in _STORY.items()
+        }
+        others = [row["agent_id"] for row in found[1:]]
+        return {"agent": found[0], **story, "others_with_this_email": others}
+
+
+def _fetch(connection: Connection, query: str | sql.Composed, parameters: list[Any] | Row | None = None) -> list[Row]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query, parameters).fetchall()
