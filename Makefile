@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The locks are complete. pip must not look past them: it would ask for the extras of a newer release, and then for hashes.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 
 .PHONY: demo test torture lint docs bench lock clean
 
@@ -15,7 +17,7 @@ test: lint
 TORTURED := kills machine hostile spool neighbours operations
 
 torture: $(VENV)/.developed
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-torture.lock
+	$(INSTALL) -r requirements-torture.lock
 	rm -rf bench/out/torture && mkdir -p bench/out/torture
 	$(BIN)/pytest -n auto --torture bench/out/torture $(TORTURED:%=tests/test_%.py)
 	$(BIN)/python bench/fuzz.py --seconds $(or $(FUZZ),300) > bench/out/torture/fuzz.log 2>&1 || { tail bench/out/torture/fuzz.log; exit 1; }
@@ -38,12 +40,14 @@ bench: $(VENV)/.developed
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "deskroll needs Python 3.11 or newer; set PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV) || { echo "Python has no venv module here; on Debian: apt install python3-venv"; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(INSTALL) -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check --disable-pip-version-check
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed requirements-dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(INSTALL) -r requirements-dev.lock
+	$(BIN)/pip check --disable-pip-version-check
 	@touch $@
 
 # Versions and hashes for every platform, and no registry's address. Needs uv; make lock UPGRADE=--upgrade renews all.
