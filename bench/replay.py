@@ -55,7 +55,7 @@ def names_of(connection: Any) -> list[str]:
     """Every table that a run may fill."""
     found = connection.execute(
         """SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::REGNAMESPACE
-        AND relname <> 'schema_migrations'"""
+        AND relname <> 'deskroll_migrations'"""
     ).fetchall()
     return [name for (name,) in found]
 

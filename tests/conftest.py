@@ -30,6 +30,7 @@ from deskroll import sync as sync_module
 from deskroll.errors import EngineError
 from deskroll.postgres import database, embedded
 from deskroll.postgres.guard import Limits
+from deskroll.postgres.migrations import migrate
 from deskroll.settings import Settings
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def make_migrated(server: str, name: str) -> str:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     url = url_of(server, name)
     with database.connect(url) as connection:
-        database.migrate(connection, url)
+        migrate(connection)
     return url
 
 
@@ -277,7 +278,8 @@ class Database:
         cursor.adapters.register_loader("jsonb", TextLoader)  # Python cannot read all that PostgreSQL can
 
         tables = self.rows(
-            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::REGNAMESPACE ORDER BY 1"
+            """SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::REGNAMESPACE
+            AND relname <> 'deskroll_migrations' ORDER BY 1"""
         )
         return {
             name: sorted(

@@ -19,6 +19,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from deskroll.errors import DatabaseError
 from deskroll.postgres import database
+from deskroll.postgres.locks import locked
 from deskroll.settings import Settings
 from tests.conftest import (
     DAYS,
@@ -455,7 +456,7 @@ def test_a_second_run_waits_for_the_first(shell: Shell, dump: Dump, db: Database
     arguments = [sys.executable, "-m", "deskroll", "sync", str(dump.path), "--day", "day1"]
     with (
         database.connect(shell.url) as other,
-        database.locked(other, wait=True, waiting=lambda: None),
+        locked(other, wait=True, waiting=lambda who: None),
     ):
         process = subprocess.Popen(arguments, env=shell.environment, stdout=subprocess.DEVNULL)
         waiting = """SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database

@@ -50,7 +50,7 @@ def test_the_data_dictionary_is_that_of_the_database(db: Database, request: pyte
             format_type(atttypid, atttypmod) AS type, attnotnull, col_description(class.oid, attnum) AS says, relkind
         FROM pg_class AS class
         JOIN pg_attribute ON attrelid = class.oid AND attnum > 0 AND NOT attisdropped
-        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v') AND relname <> 'schema_migrations'
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v') AND relname <> 'deskroll_migrations'
         ORDER BY relname LIKE 'stg_%%' OR relkind = 'v', relname, attnum"""
     )
     page = "# The tables\n\nEvery table and column, as the database describes them (`make docs` writes this page).\n"
@@ -81,7 +81,7 @@ def test_the_diagram_is_that_of_the_database(db: Database, request: pytest.Fixtu
         WHERE contype = 'f' ORDER BY 1, 2, 3"""
     )
     lines = [f"    {link['parent']} ||--o{{ {link['child']} : {link['attname']}" for link in links]
-    for name in dict.fromkeys(row["relname"] for row in columns if row["relname"] != "schema_migrations"):
+    for name in dict.fromkeys(row["relname"] for row in columns if row["relname"] != "deskroll_migrations"):
         lines.append(f"    {name} {{")
         for row in (row for row in columns if row["relname"] == name):
             kinds = ", ".join(kind for kind, is_one in (("PK", row["is_primary"]), ("FK", row["is_foreign"])) if is_one)

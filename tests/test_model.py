@@ -209,7 +209,7 @@ def empty(db: Database) -> None:
     """Make a database what it was when it was migrated."""
     names = [row["relname"] for row in db.rows("SELECT relname FROM pg_class WHERE relname ~ '(^|_)(errors|runs)$'")]
     for table in [*db.final_tables(), *names]:
-        if table not in {"schema_migrations", "sync_watermarks"}:
+        if table not in {"deskroll_migrations", "sync_watermarks"}:
             db.connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(table)))
     db.connection.execute("UPDATE sync_watermarks SET sync_date = NULL, updated_time = NULL")
 

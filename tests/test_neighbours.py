@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from deskroll import sync as syncing
 from deskroll.errors import DatabaseError, UsageError
-from deskroll.postgres import database, ledger, staging
+from deskroll.postgres import checks, database, ledger, staging
 from deskroll.postgres import publish as publishing
 from deskroll.postgres.guard import Limits
 from deskroll.settings import Settings
@@ -95,7 +95,7 @@ def test_a_connection_that_is_lost_before_anything_is_read_is_told(db: Database)
     connection = database.connect(db.url)
     db.rows("SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
     with pytest.raises(DatabaseError, match="was lost"):
-        database.check_counting(connection)
+        checks.check_server(connection)
 
 
 def test_a_connection_that_is_lost_when_all_is_published_is_no_failure(
@@ -155,7 +155,7 @@ def test_a_second_run_does_not_wait_if_it_is_told_so(shell: Shell, db: Database)
         other.execute("SELECT pg_advisory_lock(%s)", [int.from_bytes(b"deskroll")])
         done = shell.run(*COMMAND, "--no-wait")
     assert done.returncode == 1
-    assert "Another run is at work on this database." in done.stderr
+    assert "Another run holds this database: process " in done.stderr
     assert db.one("SELECT count(*) FROM agents") == 0
 
 

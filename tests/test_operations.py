@@ -50,7 +50,7 @@ def test_a_sync_runs_with_the_least_rights(role: str, db: Database) -> None:
         "DROP TABLE agents",
         "ALTER TABLE agents ADD x INT",
         "CREATE TABLE mine (x INT)",
-        "INSERT INTO schema_migrations VALUES ('9')",
+        "INSERT INTO deskroll_migrations VALUES ('9')",
         "CREATE ROLE other",
         "CREATE OR REPLACE FUNCTION deskroll_attach_keys() RETURNS VOID LANGUAGE sql AS 'SELECT'",
     ],
@@ -70,7 +70,7 @@ def test_the_reader_sees_all_but_quarantine_and_staging(role: str, db: Database)
         f"{role}_r",
     )
     hidden = {row["relname"] for row in relations if not row["may"]}
-    internal = {"schema_migrations", "sync_watermarks", "sync_context"}
+    internal = {"deskroll_migrations", "sync_watermarks", "sync_context"}
     assert (
         hidden
         == {

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from deskroll import sync as syncing
 from deskroll.errors import UsageError
 from deskroll.pipelines import PIPELINES, Pipeline
-from deskroll.postgres import database
+from deskroll.postgres import database, migrations
 from deskroll.postgres.guard import Limits
 from deskroll.postgres.publish import FILES, by_hand
 from deskroll.settings import Settings
@@ -239,15 +239,14 @@ def test_migrations_go_down_and_up_again(url: str, db: Database) -> None:
     schema = """SELECT table_name, column_name, data_type FROM information_schema.columns
     WHERE table_schema = 'public' ORDER BY 1, 2"""
     before = db.rows(schema)
-    names = sorted(database.MIGRATIONS.glob("*.sql"))
-    for path in reversed(names):
-        down = path.read_text().partition("-- migrate:down")[2]
-        db.connection.execute(down)
-        db.connection.execute("DELETE FROM schema_migrations WHERE version = %s", [path.name.split("_")[0]])
-    assert [row["table_name"] for row in db.rows(schema)] == ["schema_migrations"]
+    numbered = migrations.scripts(migrations.MIGRATIONS)
+    for script in reversed([*numbered, *migrations.scripts(migrations.ROUTINES)]):
+        db.connection.execute(script.down)
+    db.connection.execute("TRUNCATE deskroll_migrations")
+    assert {row["table_name"] for row in db.rows(schema)} == {"deskroll_migrations"}
     with database.connect(url) as connection:
-        assert database.migrate(connection, url) == [path.name for path in names]
-        assert database.migrate(connection, url) == []
+        assert migrations.migrate(connection) == [*(script.name for script in numbered), "routines"]
+        assert migrations.migrate(connection) == []
     assert db.rows(schema) == before
 
 
@@ -266,7 +265,7 @@ def test_contract_staging_tables_and_publish_sql_agree(pipeline: Pipeline, url: 
         return set(re.findall(r"^\s*(\w+) = ", "\n".join(assignments), re.MULTILINE))
 
     sql = pipeline.publication.read()
-    functions = "".join(path.read_text() for path in sorted(database.MIGRATIONS.glob("*.sql")))
+    functions = "".join(script.up for script in migrations.scripts(migrations.ROUTINES))
     for table in pipeline.publication.feeds:
         (inserted,) = re.findall(rf"INSERT INTO {table} \(([^)]*)\)", sql)
         updated = re.findall(rf"UPDATE {table} SET\s(.*?)\nFROM", sql, re.DOTALL)

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from deskroll.errors import BusyError, DatabaseError, DeskrollError, UsageError
 from deskroll.postgres import database
 from deskroll.postgres.guard import Limits
+from deskroll.postgres.locks import locked
 from deskroll.settings import Settings
 from deskroll.sync import Refused, Request
 from deskroll.sync import sync as run
@@ -203,7 +204,7 @@ class TestOneAtATime:
         settings = Settings(database_url=SecretStr(url))
         with (
             database.connect(url) as other,
-            database.locked(other, wait=True, waiting=lambda: None),
+            locked(other, wait=True, waiting=lambda who: None),
             pytest.raises(BusyError, match="Another run"),
         ):
             run(Request(str(dump.path), "day1"), settings, Limits(), lambda step: None, wait=False)

@@ -23,7 +23,8 @@ from deskroll.engines import spark as spark_engine
 from deskroll.engines.spark import Spark, transpile
 from deskroll.errors import EngineError, UsageError
 from deskroll.postgres import staging
-from deskroll.postgres.database import connect, locked
+from deskroll.postgres.database import connect
+from deskroll.postgres.locks import locked
 from deskroll.postgres.staging import Attempt, Load
 from deskroll.settings import Settings
 from tests.conftest import SAMPLE, Database, Dump, Shell, agent, new_database, sync_into
@@ -83,7 +84,7 @@ def test_a_task_that_spark_runs_again_leaves_no_row_twice(engine: Spark, db: Dat
     def write(sink: Any) -> list[str]:
         return engine.write("SELECT * FROM members", Twice(sink, str(tmp_path)))
 
-    with connect(db.url) as connection, locked(connection, wait=False, waiting=lambda: None):
+    with connect(db.url) as connection, locked(connection, wait=False, waiting=lambda who: None):
         holder = connection.info.backend_pid
         (loaded,) = staging.load(db.url, holder, [Load(TABLE, list(COLUMNS), write, is_distributed=True)])
     assert loaded.rows == db.one(f"SELECT count(DISTINCT agent_id) FROM {TABLE}") == 1000

@@ -15,8 +15,9 @@ from pydantic import SecretStr
 from deskroll import report, status
 from deskroll.errors import DeskrollError, UsageError
 from deskroll.pipelines import PIPELINES
-from deskroll.postgres import database, embedded
+from deskroll.postgres import checks, database, embedded, migrations
 from deskroll.postgres.guard import Limits
+from deskroll.postgres.locks import locked
 from deskroll.postgres.publish import by_hand
 from deskroll.purge import age
 from deskroll.purge import purge as purge_errors
@@ -271,8 +272,11 @@ def shell(database_url: DatabaseUrl = None) -> None:
 def migrate(database_url: DatabaseUrl = None) -> None:
     """Bring the database's tables up to date; every sync does this first."""
     target = database.url_of(_settings(database_url))
-    with database.connect(target) as connection:
-        applied = database.migrate(connection, target)
+    with report.progress() as tell, database.connect(target) as connection:
+        checks.check_writable(connection)
+        checks.check_server(connection)
+        with locked(connection, wait=True, waiting=tell):
+            applied = migrations.migrate(connection)
     report.tell("\n".join(f"applied {name}" for name in applied) or "up to date")
 
 

@@ -7,7 +7,9 @@ from psycopg import sql
 
 from deskroll.errors import UsageError
 from deskroll.pipelines import PIPELINES
-from deskroll.postgres import database
+from deskroll.postgres import checks, database
+from deskroll.postgres.explain import explained
+from deskroll.postgres.locks import locked
 from deskroll.settings import Settings
 
 
@@ -35,10 +37,11 @@ def purge(settings: Settings, older_than: timedelta, pipeline: str | None, *, wa
         raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
     with (
         database.connect(database.url_of(settings)) as connection,
-        database.locked(connection, wait=wait, waiting=lambda: None),
-        database.explained(),
+        locked(connection, wait=wait, waiting=lambda who: None),
+        explained(),
         connection.transaction(),
     ):
+        checks.check_server(connection)
         delete = sql.SQL("DELETE FROM {} WHERE created_at < now() - %s")
         return {
             p.name: connection.execute(delete.format(sql.Identifier(p.publication.errors)), [older_than]).rowcount

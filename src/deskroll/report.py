@@ -82,6 +82,7 @@ def tell_outcome(outcome: Outcome) -> None:
         _out.print(f"[bold]Refused: {escape(title)}[/], run {run.run_id}: this is what it would have done")
     else:
         _out.print(f"[bold]{escape(title)}[/], run {run.run_id}")
+    _out.print(escape(outcome.database))
     columns = [c for c in _COUNTS if any(getattr(t, c) for t in published.tables)]
     table = _table("table", *(_COUNTS[c] for c in columns))
     for counts in published.tables:

@@ -13,6 +13,7 @@ from deskroll.errors import UsageError
 from deskroll.pipelines import PIPELINES
 from deskroll.postgres import database
 from deskroll.postgres.database import Connection
+from deskroll.postgres.explain import explained
 from deskroll.settings import Settings
 
 Row = dict[str, Any]
@@ -59,7 +60,7 @@ _STORY: Final = {
 
 @contextmanager
 def _reading(settings: Settings) -> Iterator[Connection]:
-    with database.connect(database.url_of(settings)) as connection, database.explained():
+    with database.connect(database.url_of(settings)) as connection, explained():
         if connection.execute("SELECT to_regclass('sync_watermarks')").fetchone() == (None,):
             info = connection.info
             raise UsageError(

@@ -5,22 +5,25 @@ find the day → lock the database → read, check, derive, stage each pipeline 
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 
 from deskroll.contract import Contract, Lookup
 from deskroll.engines import Engine, open_engine
-from deskroll.errors import InputError, RefusedError, DeskrollError, UsageError
+from deskroll.errors import DeskrollError, InputError, RefusedError, UsageError
 from deskroll.flatten import check_elements, check_records, lists_of, look_up, newest, repeated, sql_text, wanted
 from deskroll.pipelines import PIPELINES, Pipeline
 from deskroll.pipelines.pipeline import Source
-from deskroll.postgres import database, ledger, staging
+from deskroll.postgres import checks, database, ledger, migrations, staging
 from deskroll.postgres.database import Connection
 from deskroll.postgres.guard import Limits
 from deskroll.postgres.known import parts
+from deskroll.postgres.locks import locked
 from deskroll.postgres.publish import Published, publish
+from deskroll.postgres.rehearsal import rehearsal
+from deskroll.postgres.session import backend_pid
 from deskroll.postgres.staging import Load, StagedSource, StagedSync
 from deskroll.settings import Settings
 from deskroll.source import Folder, fingerprint
@@ -79,10 +82,20 @@ class Staged:
 
 
 @dataclass(frozen=True)
+class Target:
+    """The database of a run: a connection that holds it, its URL for more of them, and how a person is told of it."""
+
+    connection: Connection
+    url: str = field(repr=False)
+    place: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a run did, for a person or a program to read."""
 
     run: ledger.Run
+    database: str
     is_plan: bool
     sources: tuple[StagedSource, ...]
     published: Published
@@ -123,20 +136,23 @@ def sync(
         DeskrollError: it failed; nothing was published, and the ledger says so.
     """
     pipelines = _chosen(request.only)
-    with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as (connection, url):
-        run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
-        with _failures_recorded(connection, url, run, plan=plan):
-            staged = _stage(connection, url, engine, pipelines, day, run, tell, reread=reread)
-            outcome = _publish(connection, pipelines, run, staged, limits, tell, plan=plan)
+    with (
+        _engine(request, settings, tell) as (engine, day),
+        _database(settings, tell, wait=wait, plan=plan) as target,
+    ):
+        run = ledger.begin(target.connection, request.day, request.date, request.source, request.engine)
+        with _failures_recorded(target, run, plan=plan):
+            staged = _stage(target, engine, pipelines, day, run, tell, reread=reread)
+            outcome = _publish(target, pipelines, run, staged, limits, tell, plan=plan)
     return outcome if request.is_dated else replace(outcome, notes=(*outcome.notes, _of_today(run)))
 
 
 def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True) -> tuple[StagedSource, ...]:
     """Fill the staging tables with a day, and publish nothing."""
     pipelines = _chosen(request.only)
-    with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as (connection, url):
-        run = ledger.begin(connection, request.day, request.date, request.source, request.engine)
-        return _stage(connection, url, engine, pipelines, day, run, tell, reread=True).once()
+    with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as target:
+        run = ledger.begin(target.connection, request.day, request.date, request.source, request.engine)
+        return _stage(target, engine, pipelines, day, run, tell, reread=True).once()
 
 
 def publish_staged(
@@ -155,7 +171,8 @@ def publish_staged(
         Refused: a guard held it back.
     """
     asked = _chosen(only)
-    with _database(settings, tell, wait=wait) as (connection, url):
+    with _database(settings, tell, wait=wait) as target:
+        connection = target.connection
         syncs, sources = staging.staged(connection)
         mine = {s.pipeline: s for s in syncs if s.pipeline in {p.name for p in asked}}
         pipelines = [p for p in asked if p.name in mine]
@@ -166,10 +183,10 @@ def publish_staged(
                 f"These pipelines are not staged for one day; staged: {held}.", "Run `deskroll stage` first."
             )
         run = ledger.begin(connection, *days.pop())
-        with _failures_recorded(connection, url, run, plan=plan):
+        with _failures_recorded(target, run, plan=plan):
             rows = {s.table: staging.count(connection, s.table) for p in pipelines for s in p.staging}
             staged = Staged([s for s in sources if s.pipeline in mine], rows, [])
-            return _publish(connection, pipelines, run, staged, limits, tell, plan=plan)
+            return _publish(target, pipelines, run, staged, limits, tell, plan=plan)
 
 
 def _chosen(only: Iterable[str]) -> list[Pipeline]:
@@ -196,21 +213,28 @@ def _engine(request: Request, settings: Settings, tell: Tell) -> Iterator[tuple[
 
 
 @contextmanager
-def _database(settings: Settings, tell: Tell, *, wait: bool) -> Iterator[tuple[Connection, str]]:
+def _database(settings: Settings, tell: Tell, *, wait: bool, plan: bool = False) -> Iterator[Target]:
+    """The database, held for this run; a plan for one that can only be read is made on a copy of it."""
     tell("connecting to PostgreSQL")
     url = database.url_of(settings)
-    with (
-        database.connect(url) as connection,
-        database.locked(connection, wait=wait, waiting=lambda: tell("waiting for another run to end")),
-    ):
-        database.check_counting(connection)
-        if database.migrate(connection, url):
-            tell("database migrated")
-        yield connection, url
+    with database.connect(url) as connection:
+        place = database.place_of(connection)
+        if plan and checks.is_read_only(connection):
+            tell("copying the database, which can only be read")
+            with rehearsal(connection, settings.home) as copied, database.connect(copied) as copy:
+                yield Target(copy, copied, place)
+            return
+        checks.check_writable(connection)
+        checks.check_server(connection)
+        with locked(connection, wait=wait, waiting=tell):
+            if migrations.migrate(connection):
+                tell("database migrated")
+            checks.check_tables(connection, migrations.names("TABLE"))
+            yield Target(connection, url, place)
 
 
 @contextmanager
-def _failures_recorded(connection: Connection, url: str, run: ledger.Run, *, plan: bool) -> Iterator[None]:
+def _failures_recorded(target: Target, run: ledger.Run, *, plan: bool) -> Iterator[None]:
     """Leave a row in the ledger also where a run does not succeed; a plan leaves none."""
     try:
         yield
@@ -226,15 +250,14 @@ def _failures_recorded(connection: Connection, url: str, run: ledger.Run, *, pla
         if not plan:
             with (
                 suppress(DeskrollError),  # what went wrong first is what is to be told
-                database.usable(connection, url) as usable,
+                database.usable(target.connection, target.url) as usable,
             ):
                 ledger.record(usable, run, status, message)
         raise
 
 
 def _stage(
-    connection: Connection,
-    url: str,
+    target: Target,
     engine: Engine,
     pipelines: list[Pipeline],
     day: str,
@@ -243,6 +266,7 @@ def _stage(
     *,
     reread: bool,
 ) -> Staged:
+    connection, url = target.connection, target.url
     folders = {s.folder: engine.list_folder(day, s.folder, s.resource) for p in pipelines for s in p.sources}
     present = [p for p in pipelines if any(folders[s.folder].found for s in p.sources)]
     if not present:
@@ -273,7 +297,7 @@ def _stage(
             for known in pipeline.known:
                 some = moment.enter_context(parts(connection, url, known))
                 engine.take(known.name, list(known.columns), some)
-            holder = connection.info.backend_pid
+            holder = backend_pid(connection)
             loaded = staging.load(url, holder, [_load(engine, s.table, s.select) for s in pipeline.staging])
             loaded.append(staging.add(url, holder, _load(engine, "stg_pipeline_errors", _errors(pipeline))))
         staging.finish(connection, syncs[pipeline.name], read, loaded)
@@ -406,7 +430,7 @@ def _checked(source: Source) -> list[tuple[str, str]]:
 
 
 def _publish(
-    connection: Connection,
+    target: Target,
     pipelines: list[Pipeline],
     run: ledger.Run,
     staged: Staged,
@@ -416,11 +440,12 @@ def _publish(
     plan: bool,
 ) -> Outcome:
     tell("publishing")
+    connection = target.connection
     publications = [p.publication for p in PIPELINES]
     newer = ledger.published_after(connection, [p.name for p in pipelines], run.sync_date)
     published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
     notes = dict.fromkeys([*_of_backfill(run, newer), *_notes(pipelines, staged)])  # pipelines may share a folder
-    outcome = Outcome(run, plan, staged.once(), published, tuple(notes))
+    outcome = Outcome(run, target.place, plan, staged.once(), published, tuple(notes))
     if published.refusals and not plan:
         raise Refused(outcome)
     return outcome

@@ -9,7 +9,8 @@ import psycopg
 from psycopg import sql
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres.database import Connection, connect, explained
+from deskroll.postgres.database import Connection, connect_again
+from deskroll.postgres.explain import explained
 
 _PAGES: Final = 16 * 1024  # of 8 KiB, in one part
 
@@ -47,7 +48,7 @@ class CopyOut:
             sql.Literal(f"({self.begin},0)"),
             sql.Literal(f"({self.end},0)"),
         )
-        with explained(), connect(self.url) as connection, connection.transaction():
+        with explained(), connect_again(self.url) as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.snapshot)))

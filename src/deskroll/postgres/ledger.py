@@ -5,7 +5,8 @@ from dataclasses import astuple, dataclass
 from datetime import date, datetime
 from typing import Literal
 
-from deskroll.postgres.database import Connection, explained
+from deskroll.postgres.database import Connection
+from deskroll.postgres.explain import explained
 
 Status = Literal["succeeded", "failed", "refused"]
 

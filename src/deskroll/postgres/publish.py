@@ -11,7 +11,8 @@ from typing import Final
 from psycopg import Rollback, sql
 
 from deskroll.postgres import ledger
-from deskroll.postgres.database import Connection, explained
+from deskroll.postgres.database import Connection
+from deskroll.postgres.explain import explained
 from deskroll.postgres.guard import Guard, Limits, judge_loss, judge_rejected
 from deskroll.postgres.ledger import DriftCount, Run, TableCounts
 from deskroll.postgres.staging import StagedSource

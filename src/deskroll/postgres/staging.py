@@ -13,7 +13,9 @@ from typing import Final
 
 from psycopg import sql
 
-from deskroll.postgres.database import Connection, connect, explained, load_for
+from deskroll.postgres.database import Connection, connect_again
+from deskroll.postgres.explain import explained
+from deskroll.postgres.locks import load_for
 
 _SIDE_BY_SIDE: Final = 4
 _ATTEMPT: Final = "stg_attempt_"
@@ -89,7 +91,7 @@ def add(url: str, holder: int, one: Load) -> StagedTable:
 def _load(url: str, holder: int, one: Load, *, anew: bool) -> StagedTable:
     table, columns = sql.Identifier(one.table), _listed(one.columns)
     attempts = one.write(Attempt(url, one.table, tuple(one.columns))) if one.is_distributed else []
-    with explained(), connect(url) as connection, connection.transaction():
+    with explained(), connect_again(url) as connection, connection.transaction():
         load_for(connection, holder)
         if anew:
             connection.execute(sql.SQL("TRUNCATE {}").format(table))
@@ -134,7 +136,7 @@ class Attempt:
         """
         name = f"{_ATTEMPT}{uuid.uuid4().hex}"
         like = sql.SQL("CREATE UNLOGGED TABLE {} (LIKE {} INCLUDING DEFAULTS)")
-        with explained(), connect(self.url) as connection, connection.transaction():
+        with explained(), connect_again(self.url) as connection, connection.transaction():
             connection.execute(like.format(sql.Identifier(name), sql.Identifier(self.table)))
             _copy(connection, sql.Identifier(name), _listed(self.columns), chunks, freeze=True)
         return name

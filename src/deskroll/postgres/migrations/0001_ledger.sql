@@ -10,7 +10,8 @@ CREATE TABLE sync_runs (
     finished_at TIMESTAMPTZ NOT NULL,
     message TEXT
 );
-COMMENT ON TABLE sync_runs IS 'The ledger: one row per run, whatever became of it.';
+COMMENT ON TABLE sync_runs IS
+'The ledger: one row per sync or publish that began, unless it was killed; a plan, and staging alone, leave none.';
 COMMENT ON COLUMN sync_runs.run_id IS 'Number of the run; quarantine rows name it.';
 COMMENT ON COLUMN sync_runs.sync_day IS 'Label of the sync day, such as day1 or 2026-01-05.';
 COMMENT ON COLUMN sync_runs.sync_date IS 'Calendar date the run stands for.';
@@ -129,123 +130,7 @@ COMMENT ON COLUMN stg_pipeline_errors.raw_record IS 'The record or element as it
 COMMENT ON COLUMN stg_pipeline_errors.source_file IS 'File, inside the day''s folder.';
 COMMENT ON COLUMN stg_pipeline_errors.record_index IS 'Place of the record in the file, from 0; NULL for the whole file.';
 
-CREATE VIEW sync_context AS
-SELECT
-    watermark.pipeline,
-    coalesce(nullif(current_setting('deskroll.sync_day', true), ''), staged.sync_day, current_date::TEXT) AS sync_day,
-    given.sync_date,
-    coalesce(nullif(current_setting('deskroll.source', true), ''), staged.source, 'api') AS source,
-    nullif(current_setting('deskroll.run_id', true), '')::BIGINT AS run_id,
-    coalesce(given.sync_date < watermark.sync_date, false) AS is_backfill,
-    NOT EXISTS (
-        SELECT FROM stg_sync_sources AS folder WHERE folder.pipeline = watermark.pipeline AND NOT folder.complete
-    ) AS is_complete
-FROM sync_watermarks AS watermark
-LEFT JOIN stg_syncs AS staged ON staged.pipeline = watermark.pipeline
-CROSS JOIN LATERAL (
-    SELECT
-        coalesce(
-            nullif(current_setting('deskroll.sync_date', true), '')::DATE, staged.sync_date, current_date
-        ) AS sync_date
-) AS given;
-COMMENT ON VIEW sync_context IS
-'What the publish SQL goes by: the settings deskroll.sync_day, .sync_date, .source and .run_id, else what was staged.';
-COMMENT ON COLUMN sync_context.pipeline IS 'Pipeline.';
-COMMENT ON COLUMN sync_context.sync_day IS 'Label of the sync day.';
-COMMENT ON COLUMN sync_context.sync_date IS 'Calendar date the sync stands for.';
-COMMENT ON COLUMN sync_context.source IS 'api or tran.';
-COMMENT ON COLUMN sync_context.run_id IS 'The run; NULL by hand.';
-COMMENT ON COLUMN sync_context.is_backfill IS 'Whether a newer date has been published: current state then stays as it is.';
-COMMENT ON COLUMN sync_context.is_complete IS 'Whether absence from the day counts.';
-
--- JSON as JSONB or, where JSONB would fail or lose something (a NUL, too deep, a key twice, no JSON at all), as a JSON
--- string. Keys are compared in the object itself and in those right inside it.
-CREATE FUNCTION deskroll_to_jsonb(raw TEXT) RETURNS JSONB LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-    IF json_typeof(raw::JSON) = 'object' AND EXISTS (
-        SELECT FROM (
-            SELECT '' AS parent, member.key FROM json_each(raw::JSON) AS member
-            UNION ALL
-            SELECT member.key, inside.key
-            FROM json_each(raw::JSON) AS member
-            CROSS JOIN LATERAL json_object_keys(
-                CASE WHEN json_typeof(member.value) = 'object' THEN member.value ELSE '{}' END
-            ) AS inside (key)
-        ) AS keys
-        GROUP BY parent, key
-        HAVING count(*) > 1
-    ) THEN
-        RETURN to_jsonb(raw);
-    END IF;
-    RETURN raw::JSONB;
-EXCEPTION WHEN OTHERS THEN
-    RETURN to_jsonb(raw);
-END
-$$;
-COMMENT ON FUNCTION deskroll_to_jsonb IS 'JSON text as JSONB or, where that cannot hold it, as a JSON string.';
-
--- A million rows go into a table without keys in a tenth of the time, and the keys are then made in another tenth. So
--- a first load, when all the tables are empty, takes the keys off them and puts them back in the same transaction.
-CREATE FUNCTION deskroll_detach_keys(VARIADIC tables REGCLASS[]) RETURNS VOID LANGUAGE plpgsql AS $$
-DECLARE
-    target REGCLASS;
-    is_empty BOOLEAN;
-    key RECORD;
-BEGIN
-    CREATE TEMP TABLE IF NOT EXISTS deskroll_detached_keys (step INTEGER, ddl TEXT);
-    -- Outside a transaction block each statement ends its own transaction, and a crash would leave tables bare.
-    IF transaction_timestamp() = statement_timestamp() THEN
-        RETURN;
-    END IF;
-    FOREACH target IN ARRAY tables LOOP
-        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', target) INTO is_empty;
-        IF NOT is_empty OR NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = target) THEN
-            RETURN;
-        END IF;
-    END LOOP;
-    FOREACH target IN ARRAY tables LOOP
-        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', target);
-        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', target) INTO is_empty;
-        CONTINUE WHEN NOT is_empty;
-        FOR key IN
-            SELECT conname, conrelid::REGCLASS AS on_table, pg_get_constraintdef(oid) AS definition, contype
-            FROM pg_constraint
-            WHERE conrelid = target AND contype IN ('p', 'u', 'f') OR confrelid = target AND contype = 'f'
-            ORDER BY contype  -- foreign keys before the primary keys that they lean on
-        LOOP
-            INSERT INTO deskroll_detached_keys VALUES (
-                CASE WHEN key.contype = 'f' THEN 2 ELSE 1 END,
-                format('ALTER TABLE %s ADD CONSTRAINT %I %s', key.on_table, key.conname, key.definition)
-            );
-            EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', key.on_table, key.conname);
-        END LOOP;
-        -- A table that is new in its transaction needs no log where the server has no replicas (wal_level = minimal).
-        EXECUTE format('TRUNCATE %s', target);
-    END LOOP;
-END
-$$;
-COMMENT ON FUNCTION deskroll_detach_keys IS 'Take the keys off tables that are all empty, until deskroll_attach_keys().';
-
-CREATE FUNCTION deskroll_attach_keys() RETURNS VOID LANGUAGE plpgsql AS $$
-DECLARE
-    statement TEXT;
-BEGIN
-    IF to_regclass('pg_temp.deskroll_detached_keys') IS NULL THEN
-        RETURN;
-    END IF;
-    FOR statement IN SELECT ddl FROM deskroll_detached_keys ORDER BY step LOOP
-        EXECUTE statement;
-    END LOOP;
-    DROP TABLE deskroll_detached_keys;
-END
-$$;
-COMMENT ON FUNCTION deskroll_attach_keys IS 'Put back the keys that deskroll_detach_keys() took off.';
-
 -- migrate:down
 
-DROP FUNCTION deskroll_attach_keys;
-DROP FUNCTION deskroll_detach_keys;
-DROP FUNCTION deskroll_to_jsonb;
-DROP VIEW sync_context;
 DROP TABLE stg_pipeline_errors, stg_sync_tables, stg_sync_sources, stg_syncs, sync_watermarks;
 DROP TABLE sync_run_tables, sync_runs;

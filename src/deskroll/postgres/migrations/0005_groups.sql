@@ -94,45 +94,7 @@ COMMENT ON COLUMN stg_group_changes.change IS 'added, changed, activated or inac
 
 INSERT INTO sync_watermarks (pipeline) VALUES ('groups');
 
--- Climb from the groups that have an active member to all above them, each group once: a cycle ends where it began.
-CREATE FUNCTION deskroll_active_groups(hierarchy REGCLASS) RETURNS SETOF BIGINT LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN QUERY EXECUTE format(
-        'WITH RECURSIVE active (group_id) AS (
-            SELECT membership.group_id
-            FROM group_membership AS membership
-            JOIN agents AS agent ON agent.agent_id = membership.agent_id
-            WHERE NOT agent.deactivated
-            UNION
-            SELECT child.parent_group_id
-            FROM active
-            JOIN %s AS child ON child.group_id = active.group_id
-            WHERE child.parent_group_id IS NOT NULL
-        )
-        SELECT active.group_id FROM active',
-        hierarchy
-    );
-END
-$$;
-COMMENT ON FUNCTION deskroll_active_groups IS
-'The groups that have an active member themselves or below them; hierarchy: a table with group_id and parent_group_id.';
-
-CREATE FUNCTION deskroll_mark_inactive_groups() RETURNS VOID LANGUAGE sql AS $$
-    TRUNCATE stg_group_changes;
-    INSERT INTO stg_group_changes (group_id, change)
-    SELECT one.group_id, CASE WHEN one.inactive THEN 'activated' ELSE 'inactivated' END
-    FROM groups AS one
-    LEFT JOIN deskroll_active_groups('groups') AS active (group_id) ON active.group_id = one.group_id
-    WHERE one.inactive <> (active.group_id IS NULL);
-    UPDATE groups SET inactive = change.change = 'inactivated'
-    FROM stg_group_changes AS change
-    WHERE groups.group_id = change.group_id;
-$$;
-COMMENT ON FUNCTION deskroll_mark_inactive_groups IS 'Work out groups.inactive anew, where agents changed and groups were not synced.';
-
 -- migrate:down
 
-DROP FUNCTION deskroll_mark_inactive_groups;
-DROP FUNCTION deskroll_active_groups;
 DELETE FROM sync_watermarks WHERE pipeline = 'groups';
 DROP TABLE stg_group_changes, stg_group_membership, stg_groups, group_pipeline_errors, group_membership, groups;

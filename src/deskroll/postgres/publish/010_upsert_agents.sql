@@ -5,10 +5,12 @@
 -- or  psql -1 -v ON_ERROR_STOP=1 -f 010_upsert_agents.sql
 -- It goes by what was staged; SET deskroll.sync_day, deskroll.sync_date or deskroll.source before it to overrule that.
 
-SELECT deskroll_begin('agents');
+SELECT deskroll_begin('agents'::TEXT);
 
 SELECT deskroll_detach_keys(
-    'agents', 'agent_details', 'agent_availability', 'agent_group_membership', 'agent_status_history'
+    VARIADIC ARRAY[
+        'agents', 'agent_details', 'agent_availability', 'agent_group_membership', 'agent_status_history'
+    ]::REGCLASS[]
 );
 
 -- What changes, decided once: one row per agent and change.
@@ -81,8 +83,7 @@ FROM sync_context AS context
 CROSS JOIN stg_agent_changes AS change
 JOIN stg_agents AS today ON today.agent_id = change.agent_id
 WHERE context.pipeline = 'agents' AND change.change = 'added'
-ORDER BY today.agent_id
-ON CONFLICT DO NOTHING;
+ORDER BY today.agent_id;
 
 UPDATE agents SET
     email = today.email,
@@ -161,8 +162,7 @@ WHERE
     context.pipeline = 'agents'
     AND NOT context.is_backfill
     AND NOT EXISTS (SELECT FROM agent_details AS known WHERE known.agent_id = today.agent_id)
-ORDER BY today.agent_id
-ON CONFLICT DO NOTHING;
+ORDER BY today.agent_id;
 
 -- What is known is compared with what is said in one pass, and only what differs is touched.
 CREATE TEMP TABLE agent_availability_changes AS
@@ -208,8 +208,7 @@ INSERT INTO agent_availability (agent_id, is_available, available_since, channel
 SELECT change.agent_id, change.is_available, change.available_since, change.channel
 FROM agent_availability_changes AS change
 WHERE change.change = 'added'
-ORDER BY change.agent_id, change.channel
-ON CONFLICT DO NOTHING;
+ORDER BY change.agent_id, change.channel;
 
 DROP TABLE agent_availability_changes;
 
@@ -238,8 +237,7 @@ INSERT INTO agent_group_membership (agent_id, group_id)
 SELECT change.agent_id, change.group_id
 FROM agent_group_membership_changes AS change
 WHERE change.is_added
-ORDER BY change.agent_id, change.group_id
-ON CONFLICT DO NOTHING;
+ORDER BY change.agent_id, change.group_id;
 
 DROP TABLE agent_group_membership_changes;
 
@@ -293,16 +291,15 @@ WHERE
         SELECT FROM agent_status_history AS known
         WHERE known.sync_date = context.sync_date AND known.agent_id = agent.agent_id
     )
-ORDER BY agent.agent_id
-ON CONFLICT DO NOTHING;
+ORDER BY agent.agent_id;
 
 DROP TABLE agent_status_backfilled;
 
 SELECT deskroll_attach_keys();
 
-SELECT deskroll_replace_quarantine('agents', 'agent_pipeline_errors', 'agent_id');
+SELECT deskroll_replace_quarantine('agents'::TEXT, 'agent_pipeline_errors'::REGCLASS, 'agent_id'::NAME);
 
-SELECT deskroll_move_watermark('agents');
+SELECT deskroll_move_watermark('agents'::TEXT);
 
 -- A group is inactive when nobody active is left in it, and a card holder is the agent of the same name. A run works
 -- this out once, when it has published all.

@@ -3,7 +3,7 @@
 -- By hand, after `deskroll stage DATA --day day1 --only roles`, in one transaction:
 --     deskroll sql roles | psql "$(deskroll db url)"
 
-SELECT deskroll_begin('roles');
+SELECT deskroll_begin('roles'::TEXT);
 
 TRUNCATE stg_role_changes;
 
@@ -39,6 +39,6 @@ ON CONFLICT (role_id) DO UPDATE SET
     created_at = excluded.created_at,
     updated_at = excluded.updated_at;
 
-SELECT deskroll_replace_quarantine('roles', 'role_pipeline_errors', 'role_id');
+SELECT deskroll_replace_quarantine('roles'::TEXT, 'role_pipeline_errors'::REGCLASS, 'role_id'::NAME);
 
-SELECT deskroll_move_watermark('roles');
+SELECT deskroll_move_watermark('roles'::TEXT);

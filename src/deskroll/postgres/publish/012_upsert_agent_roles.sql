@@ -3,9 +3,9 @@
 -- By hand, after `deskroll stage DATA --day day1 --only agent_roles`, in one transaction:
 --     deskroll sql agent_roles | psql "$(deskroll db url)"
 
-SELECT deskroll_begin('agent_roles');
+SELECT deskroll_begin('agent_roles'::TEXT);
 
-SELECT deskroll_detach_keys('agent_role_mapping', 'agent_role_history');
+SELECT deskroll_detach_keys(VARIADIC ARRAY['agent_role_mapping', 'agent_role_history']::REGCLASS[]);
 
 TRUNCATE stg_agent_role_changes;
 
@@ -51,8 +51,7 @@ WHERE
         SELECT FROM agent_role_mapping AS known
         WHERE known.agent_id = change.agent_id AND known.role_id = change.role_id
     )
-ORDER BY change.agent_id, change.role_id
-ON CONFLICT DO NOTHING;
+ORDER BY change.agent_id, change.role_id;
 
 INSERT INTO agent_role_history (agent_id, role_id, action, sync_date, sync_day)
 SELECT change.agent_id, change.role_id, change.change, context.sync_date, context.sync_day
@@ -102,4 +101,4 @@ CROSS JOIN (
 WHERE context.pipeline = 'agent_roles'
 ORDER BY error.source_file, error.record_index, error.error_message;
 
-SELECT deskroll_move_watermark('agent_roles');
+SELECT deskroll_move_watermark('agent_roles'::TEXT);

@@ -3,11 +3,11 @@
 -- By hand, after `deskroll stage DATA --day day1 --only groups`, in one transaction:
 --     deskroll sql groups | psql "$(deskroll db url)"
 
-SELECT deskroll_begin('groups');
+SELECT deskroll_begin('groups'::TEXT);
 
 SET CONSTRAINTS ALL DEFERRED;
 
-SELECT deskroll_detach_keys('groups', 'group_membership');
+SELECT deskroll_detach_keys(VARIADIC ARRAY['groups', 'group_membership']::REGCLASS[]);
 
 -- Members follow the group's record; those of a rejected one stay, and of one that is gone where absence counts they go.
 CREATE TEMP TABLE group_membership_changes AS
@@ -40,8 +40,7 @@ INSERT INTO group_membership (group_id, agent_id)
 SELECT change.group_id, change.agent_id
 FROM group_membership_changes AS change
 WHERE change.is_added
-ORDER BY change.group_id, change.agent_id
-ON CONFLICT DO NOTHING;
+ORDER BY change.group_id, change.agent_id;
 
 DROP TABLE group_membership_changes;
 
@@ -73,7 +72,7 @@ FULL JOIN groups AS known ON known.group_id = today.group_id;
 ANALYZE next_groups;
 
 CREATE TEMP TABLE active_groups AS
-SELECT active.group_id FROM deskroll_active_groups('next_groups') AS active (group_id);
+SELECT active.group_id FROM deskroll_active_groups('next_groups'::REGCLASS) AS active (group_id);
 
 TRUNCATE stg_group_changes;
 
@@ -109,8 +108,7 @@ SELECT next.group_id, next.name, next.parent_group_id, next.created_at, next.upd
 FROM next_groups AS next
 LEFT JOIN active_groups AS active ON active.group_id = next.group_id
 WHERE next.is_new
-ORDER BY next.group_id
-ON CONFLICT DO NOTHING;
+ORDER BY next.group_id;
 
 DROP TABLE next_groups, active_groups;
 
@@ -119,7 +117,7 @@ SELECT deskroll_attach_keys();
 SET CONSTRAINTS ALL IMMEDIATE;
 
 -- Quarantine of the day, replaced: bad records and elements, and links to nobody or nothing.
-SELECT deskroll_replace_quarantine('groups', 'group_pipeline_errors', 'group_id');
+SELECT deskroll_replace_quarantine('groups'::TEXT, 'group_pipeline_errors'::REGCLASS, 'group_id'::NAME);
 
 INSERT INTO group_pipeline_errors (
     group_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
@@ -147,4 +145,4 @@ CROSS JOIN (
 WHERE context.pipeline = 'groups'
 ORDER BY error.source_file, error.record_index, error.message;
 
-SELECT deskroll_move_watermark('groups');
+SELECT deskroll_move_watermark('groups'::TEXT);

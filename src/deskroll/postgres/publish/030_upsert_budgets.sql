@@ -3,7 +3,7 @@
 -- By hand, after `deskroll stage DATA --day day1 --only budgets`, in one transaction:
 --     deskroll sql budgets | psql "$(deskroll db url)"
 
-SELECT deskroll_begin('budgets');
+SELECT deskroll_begin('budgets'::TEXT);
 
 TRUNCATE stg_budget_changes;
 
@@ -73,9 +73,9 @@ WHERE
     AND budgets.budget_id = today.budget_id
     AND (context.sync_date, context.source = 'api') > (budgets.as_of, budgets.source = 'api');
 
-SELECT deskroll_replace_quarantine('budgets', 'budget_pipeline_errors', 'budget_id');
+SELECT deskroll_replace_quarantine('budgets'::TEXT, 'budget_pipeline_errors'::REGCLASS, 'budget_id'::NAME);
 
-SELECT deskroll_move_watermark('budgets');
+SELECT deskroll_move_watermark('budgets'::TEXT);
 
 -- Cards and transactions may have waited for these budgets. A run does this once, when it has published all.
 SELECT deskroll_link_spend() WHERE nullif(current_setting('deskroll.run_id', true), '') IS NULL;

@@ -3,7 +3,7 @@
 -- By hand, after `deskroll stage DATA --day day1 --only cards`, in one transaction:
 --     deskroll sql cards | psql "$(deskroll db url)"
 
-SELECT deskroll_begin('cards');
+SELECT deskroll_begin('cards'::TEXT);
 
 TRUNCATE stg_card_changes;
 
@@ -86,7 +86,7 @@ WHERE
     AND (context.sync_date, context.source = 'api') > (cards.as_of, cards.source = 'api');
 
 -- Quarantine of the day, replaced: bad records, and links to no budget.
-SELECT deskroll_replace_quarantine('cards', 'card_pipeline_errors', 'card_id');
+SELECT deskroll_replace_quarantine('cards'::TEXT, 'card_pipeline_errors'::REGCLASS, 'card_id'::NAME);
 
 INSERT INTO card_pipeline_errors (
     card_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
@@ -100,7 +100,7 @@ LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
 WHERE context.pipeline = 'cards' AND today.source_budget_id IS NOT NULL AND budget.budget_id IS NULL
 ORDER BY today.source_file, today.record_index;
 
-SELECT deskroll_move_watermark('cards');
+SELECT deskroll_move_watermark('cards'::TEXT);
 
 -- Transactions may have waited for these cards. A run does this once, when it has published all.
 SELECT deskroll_link_spend() WHERE nullif(current_setting('deskroll.run_id', true), '') IS NULL;

@@ -3,7 +3,7 @@
 -- By hand, after `deskroll stage DATA --day day1 --only transactions`, in one transaction:
 --     deskroll sql transactions | psql "$(deskroll db url)"
 
-SELECT deskroll_begin('transactions');
+SELECT deskroll_begin('transactions'::TEXT);
 
 INSERT INTO card_holders (user_id, user_name, updated_time)
 SELECT today.user_id, today.user_name, today.updated_time
@@ -19,7 +19,7 @@ WHERE
 -- Budgets and cards are published before: what waited for them is linked here, and what follows is linked as it comes.
 SELECT deskroll_link_spend();
 
-SELECT deskroll_detach_keys('transactions');
+SELECT deskroll_detach_keys(VARIADIC ARRAY['transactions']::REGCLASS[]);
 
 -- The newest version of a transaction wins, whichever day it came with; of the same version that of a sync day before
 -- that of tran/, and then the newest date.
@@ -116,13 +116,14 @@ JOIN stg_transactions AS today ON today.transaction_id = change.transaction_id
 LEFT JOIN cards AS card ON card.card_id = today.source_card_id
 LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
 LEFT JOIN card_holders AS holder ON holder.user_id = today.user_id
-WHERE context.pipeline = 'transactions' AND change.change = 'added'
-ON CONFLICT DO NOTHING;
+WHERE context.pipeline = 'transactions' AND change.change = 'added';
 
 SELECT deskroll_attach_keys();
 
 -- Quarantine of the day, replaced: bad records, and links to no card or budget.
-SELECT deskroll_replace_quarantine('transactions', 'transaction_pipeline_errors', 'transaction_id');
+SELECT deskroll_replace_quarantine(
+    'transactions'::TEXT, 'transaction_pipeline_errors'::REGCLASS, 'transaction_id'::NAME
+);
 
 INSERT INTO transaction_pipeline_errors (
     transaction_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
@@ -159,7 +160,7 @@ WHERE
     )
 ORDER BY today.source_file, today.record_index;
 
-SELECT deskroll_move_watermark('transactions');
+SELECT deskroll_move_watermark('transactions'::TEXT);
 
 UPDATE sync_watermarks SET updated_time = newest.updated_time
 FROM (SELECT max(today.updated_time) AS updated_time FROM stg_transactions AS today) AS newest

@@ -1,6 +1,6 @@
 -- migrate:up
 
-CREATE VIEW card_transactions AS
+CREATE OR REPLACE VIEW card_transactions AS
 SELECT
     spent.transaction_id,
     spent.transaction_type,
@@ -47,8 +47,9 @@ COMMENT ON COLUMN card_transactions.agent_name IS 'Name of the agent.';
 COMMENT ON COLUMN card_transactions.agent_email IS 'E-mail address of the agent.';
 COMMENT ON COLUMN card_transactions.agent_status IS 'active or inactive, now.';
 
+-- An empty reference is none, and a transaction of no type is not pending.
 -- An authorisation leads to the one that it takes back, if any; what settles it leads to it by an id or a reference.
-CREATE VIEW spend AS
+CREATE OR REPLACE VIEW spend AS
 WITH leads AS (
     SELECT
         one.transaction_id,
@@ -65,7 +66,7 @@ WITH leads AS (
     LEFT JOIN (
         SELECT DISTINCT ON (found.clearing_reference) found.clearing_reference, found.transaction_id
         FROM transactions AS found
-        WHERE found.transaction_type = 'AUTHORIZATION' AND found.clearing_reference IS NOT NULL
+        WHERE found.transaction_type = 'AUTHORIZATION' AND found.clearing_reference <> ''
         ORDER BY found.clearing_reference, found.occurred_time, found.transaction_id
     ) AS by_reference ON by_reference.clearing_reference = one.clearing_reference
     WHERE one.transaction_type IN ('AUTHORIZATION', 'CLEAR')
@@ -89,7 +90,7 @@ SELECT
         END AT TIME ZONE 'UTC'
     )::DATE AS spent_on,
     one.amount_usd,
-    one.transaction_type = 'AUTHORIZATION' AS is_pending,
+    coalesce(one.transaction_type = 'AUTHORIZATION', false) AS is_pending,
     one.merchant_name,
     one.card_id,
     one.budget_id,
@@ -114,7 +115,7 @@ COMMENT ON COLUMN spend.budget_id IS 'The budget.';
 COMMENT ON COLUMN spend.user_id IS 'Id of the holder in the spend API.';
 COMMENT ON COLUMN spend.agent_id IS 'The agent who spent it.';
 
-CREATE VIEW spend_by_month AS
+CREATE OR REPLACE VIEW spend_by_month AS
 SELECT
     date_trunc('month', spend.spent_on::TIMESTAMP)::DATE AS month,
     spend.budget_id,
@@ -142,7 +143,7 @@ COMMENT ON COLUMN spend_by_month.spent_usd IS 'What was spent, less what came ba
 COMMENT ON COLUMN spend_by_month.pending_usd IS 'What of it has not been settled yet.';
 COMMENT ON COLUMN spend_by_month.refunded_usd IS 'What of it came back: zero or below.';
 
-CREATE VIEW cards_of_inactive_agents AS
+CREATE OR REPLACE VIEW cards_of_inactive_agents AS
 SELECT
     card.card_id,
     card.name AS card_name,
