@@ -24,6 +24,7 @@ COMMANDS = [
     "db url",
     "db shell",
     "db migrate",
+    "db grants",
     "db stop",
 ]
 NAMES = (
@@ -116,11 +117,32 @@ def test_the_readme_shows_what_the_demo_prints(shell: Shell, request: pytest.Fix
     for day, on in DAYS.items():
         done = shell.run("sync", SAMPLE, "--day", day, "--sync-date", on)
         assert done.returncode == 0, done.stderr
-        printed = "\n".join(line.rstrip() for line in done.stdout.splitlines())
-        marker = f"<!-- printed by: sync {day} -->"
-        before, found, after = text.partition(f"{marker}\n```text\n")
-        text = before + found + (printed + "\n```" + after.partition("\n```")[2] if found else after)
+        printed = re.sub(
+            r"^database .*", "database deskroll on ….deskroll/demo/postgres, port 5432", done.stdout, flags=re.M
+        )
+        text = with_block(text, f"sync {day}", printed)
     check("README.md", text, request)
+
+
+def with_block(page: str, command: str, printed: str) -> str:
+    """A page with what a command prints in the block that says so, if it has one."""
+    before, marker, after = page.partition(f"<!-- printed by: {command} -->\n")
+    if not marker:
+        return page
+    fence, _, rest = after.partition("\n")
+    _, _, behind = f"\n{rest}".partition("\n```")
+    lines = "\n".join(line.rstrip() for line in printed.splitlines())
+    return f"{before}{marker}{fence}\n{lines}\n```{behind}"
+
+
+def test_the_operations_page_has_the_grants_that_the_command_prints(
+    db: Database, shell: Shell, request: pytest.FixtureRequest
+) -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    for command in ("db grants deskroll_sync", "db grants --read-only deskroll_reader"):
+        printed = shell.run(*command.split()).stdout.replace(db.connection.info.dbname, "deskroll")
+        text = with_block(text, command, printed)
+    check("docs/operations.md", text, request)
 
 
 def test_the_readme_queries_answer_what_they_are_said_to(db: Database, dump: Dump, sync: Sync) -> None:

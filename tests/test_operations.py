@@ -1,9 +1,7 @@
 """Least privilege, passwords, purging: docs/operations.md, word by word."""
 
-import re
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,16 +10,17 @@ from psycopg import sql
 from deskroll.postgres import database
 from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, Sync, agent, another_server, sync_into
 
-PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
-SYNC, READ = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
-
 
 @pytest.fixture
-def role(db: Database) -> Iterator[str]:
-    """A role of its own name for what the page calls deskroll_sync: roles are of a whole server."""
+def role(db: Database, shell: Shell) -> Iterator[str]:
+    """A role of its own name that may sync, and one with _r behind it that may read: roles are of a whole server."""
     name = f"sync_{uuid.uuid4().hex[:8]}"
-    db.connection.execute(SYNC.replace("deskroll_sync", name))
-    db.connection.execute(READ.replace("deskroll_reader", f"{name}_r"))
+    db.connection.execute("CREATE TABLE payroll (salary INT); CREATE SEQUENCE others")
+    for options, one in (((), name), (("--read-only",), f"{name}_r")):
+        db.connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(one)))
+        done = shell.run("db", "grants", *options, one)
+        assert done.returncode == 0, done.stderr
+        db.connection.execute(done.stdout)
     yield name
     for one in (name, f"{name}_r"):
         db.connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(one)))
@@ -52,6 +51,8 @@ def test_a_sync_runs_with_the_least_rights(role: str, db: Database) -> None:
         "CREATE TABLE mine (x INT)",
         "INSERT INTO deskroll_migrations VALUES ('9')",
         "CREATE ROLE other",
+        "SELECT * FROM payroll",
+        "SELECT nextval('others')",
         "CREATE OR REPLACE FUNCTION deskroll_attach_keys() RETURNS VOID LANGUAGE sql AS 'SELECT'",
     ],
 )
@@ -70,7 +71,7 @@ def test_the_reader_sees_all_but_quarantine_and_staging(role: str, db: Database)
         f"{role}_r",
     )
     hidden = {row["relname"] for row in relations if not row["may"]}
-    internal = {"deskroll_migrations", "sync_watermarks", "sync_context"}
+    internal = {"deskroll_migrations", "sync_context", "payroll"}
     assert (
         hidden
         == {
@@ -80,6 +81,20 @@ def test_the_reader_sees_all_but_quarantine_and_staging(role: str, db: Database)
         }
         | internal
     )
+
+
+def test_a_reader_can_run_what_reads(role: str, db: Database, shell: Shell) -> None:
+    sync_into(db.url, str(SAMPLE), "day1", "2026-01-05")
+    shell.environment["DESKROLL_DATABASE_URL"] = db.url.replace("postgres@", f"{role}_r@")
+    for command in (("status",), ("agent", "nadia.rahal@example.com"), ("groups",), ("runs",)):
+        for options in ((), ("--json",)):
+            done = shell.run(*command, *options)
+            assert done.returncode == 0, (command, done.stderr)
+            if command[0] in {"status", "agent"} and not options:
+                assert "this user may not read it" in done.stdout
+    done = shell.run("errors")
+    assert done.returncode == 1
+    assert "The database user may not do this" in done.stderr
 
 
 SECRET = "hun%ter/2 é"

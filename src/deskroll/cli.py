@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from deskroll import report, status
 from deskroll.errors import DeskrollError, UsageError
 from deskroll.pipelines import PIPELINES
-from deskroll.postgres import checks, database, embedded, migrations
+from deskroll.postgres import checks, database, embedded, grants, migrations
 from deskroll.postgres.guard import Limits
 from deskroll.postgres.locks import locked
 from deskroll.postgres.publish import by_hand
@@ -273,11 +273,24 @@ def migrate(database_url: DatabaseUrl = None) -> None:
     """Bring the database's tables up to date; every sync does this first."""
     target = database.url_of(_settings(database_url))
     with report.progress() as tell, database.connect(target) as connection:
-        checks.check_writable(connection)
         checks.check_server(connection)
         with locked(connection, wait=True, waiting=tell):
             applied = migrations.migrate(connection)
     report.tell("\n".join(f"applied {name}" for name in applied) or "up to date")
+
+
+@db.command("grants")
+def grants_(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="The role that is to get the rights.")],
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Only to read, and neither quarantine nor staging.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Print the SQL that gives a role the rights that a sync needs, to run as the owner after each update."""
+    with database.connect(database.url_of(_settings(database_url))) as connection:
+        make = grants.to_read if read_only else grants.to_sync
+        report.tell(make(connection.info.dbname, database.schema_of(connection), role))
 
 
 @db.command()

@@ -38,12 +38,11 @@ def purge(settings: Settings, older_than: timedelta, pipeline: str | None, *, wa
     with (
         database.connect(database.url_of(settings)) as connection,
         locked(connection, wait=wait, waiting=lambda who: None),
-        explained(),
-        connection.transaction(),
     ):
         checks.check_server(connection)
         delete = sql.SQL("DELETE FROM {} WHERE created_at < now() - %s")
-        return {
-            p.name: connection.execute(delete.format(sql.Identifier(p.publication.errors)), [older_than]).rowcount
-            for p in chosen
-        }
+        with explained(), connection.transaction():
+            return {
+                p.name: connection.execute(delete.format(sql.Identifier(p.publication.errors)), [older_than]).rowcount
+                for p in chosen
+            }

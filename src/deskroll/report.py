@@ -147,6 +147,8 @@ def tell_status(status: Row) -> None:
     for drift in status["drift"]:
         _tell_drift(drift["drift"], drift["rows"], drift["examples"])
     tell_runs(status["runs"])
+    if status["quarantine_hidden"]:
+        _out.print(f"quarantine of {', '.join(status['quarantine_hidden'])}: this user may not read it")
     if status["quarantine"]:
         table = _table("pipeline", "day", "error", "rows", numbers=1)
         for row in status["quarantine"]:
@@ -260,7 +262,9 @@ def tell_agent(story: Row) -> None:
         dates = [day["sync_date"] for day in days]
         span = f"{dates[0]} to {dates[-1]}" if len(dates) > 1 else str(dates[0])
         _out.print(f"{span}: {'active' if is_active else 'inactive'}")
-    for error in story["quarantine"]:
+    if story["quarantine"] is None:
+        _out.print("quarantine: this user may not read it")
+    for error in story["quarantine"] or ():
         place = _place(error["source_file"], error["record_index"])
         _out.print(f"quarantine {escape(error['sync_day'])}: {escape(place)} {escape(error['error_message'])}")
     if story["others_with_this_email"]:

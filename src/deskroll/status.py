@@ -95,6 +95,7 @@ def status(settings: Settings) -> Row:
             "quarantine": [
                 {"pipeline": p.name, **row}
                 for p in PIPELINES
+                if _may_read(connection, p.publication.errors)
                 for row in _fetch(
                     connection,
                     sql.SQL("SELECT sync_day, error_type, count(*) FROM {} GROUP BY 1, 2 ORDER BY 1, 2").format(
@@ -102,6 +103,7 @@ def status(settings: Settings) -> Row:
                     ),
                 )
             ],
+            "quarantine_hidden": [p.name for p in PIPELINES if not _may_read(connection, p.publication.errors)],
         }
 
 
@@ -173,9 +175,16 @@ def agent(settings: Settings, who: str) -> Row:
         story = {
             name: _fetch(connection, select, {"agent_id": agent_id} if "%(" in select else [agent_id])
             for name, select in _STORY.items()
+            if name != "quarantine" or _may_read(connection, "agent_pipeline_errors")
         }
         others = [row["agent_id"] for row in found[1:]]
-        return {"agent": found[0], **story, "others_with_this_email": others}
+        return {"agent": found[0], "quarantine": None, **story, "others_with_this_email": others}
+
+
+def _may_read(connection: Connection, table: str) -> bool:
+    """Whether this user may read a quarantine: it holds records as they came, and not everybody should."""
+    (row,) = _fetch(connection, "SELECT has_table_privilege(%s, 'SELECT') AS may", [table])
+    return bool(row["may"])
 
 
 def _fetch(connection: Connection, query: str | sql.Composed, parameters: list[Any] | Row | None = None) -> list[Row]:

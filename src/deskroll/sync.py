@@ -221,10 +221,13 @@ def _database(settings: Settings, tell: Tell, *, wait: bool, plan: bool = False)
         place = database.place_of(connection)
         if plan and checks.is_read_only(connection):
             tell("copying the database, which can only be read")
-            with rehearsal(connection, settings.home) as copied, database.connect(copied) as copy:
+            with (
+                rehearsal(connection, settings.home) as copied,
+                database.connect(copied) as copy,
+                locked(copy, wait=wait, waiting=tell),
+            ):
                 yield Target(copy, copied, place)
             return
-        checks.check_writable(connection)
         checks.check_server(connection)
         with locked(connection, wait=wait, waiting=tell):
             if migrations.migrate(connection):

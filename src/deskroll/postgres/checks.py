@@ -3,16 +3,17 @@
 from collections.abc import Iterable
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres.database import Connection
+from deskroll.postgres.database import Connection, schema_of
 from deskroll.postgres.explain import explained
 
 
 def check_server(connection: Connection) -> None:
-    """See that the server counts rows, and that nobody else can put functions or tables before ours.
+    """See that a run may write, that the server counts rows, and that nobody else can put functions before ours.
 
     Raises:
-        DatabaseError: it does not, or somebody can; the remedy is in the message.
+        DatabaseError: one of these is not so; the remedy is in the message.
     """
+    _check_writable(connection)
     _check_counting(connection)
     _check_schema(connection)
 
@@ -23,12 +24,7 @@ def is_read_only(connection: Connection) -> bool:
         return connection.execute("SHOW transaction_read_only").fetchone() == ("on",)
 
 
-def check_writable(connection: Connection) -> None:
-    """See that the database takes what a run writes.
-
-    Raises:
-        DatabaseError: it can only be read.
-    """
+def _check_writable(connection: Connection) -> None:
     if not is_read_only(connection):
         return
     with explained():
@@ -53,23 +49,19 @@ def _check_counting(connection: Connection) -> None:
 
 
 def _check_schema(connection: Connection) -> None:
+    schema = schema_of(connection)
     with explained():
-        found = connection.execute(
+        ((owner, is_open, is_trusted),) = connection.execute(
             """SELECT
-                quote_ident(nspname), pg_get_userbyid(nspowner),
+                pg_get_userbyid(nspowner),
                 has_schema_privilege('public', namespace.oid, 'CREATE'),
                 pg_has_role(nspowner, 'USAGE')
                 OR nspowner IN (SELECT oid FROM pg_roles WHERE rolsuper OR rolname = 'pg_database_owner')
                 OR nspowner = (SELECT datdba FROM pg_database WHERE datname = current_database())
             FROM pg_namespace AS namespace
-            WHERE nspname = current_schema()"""
-        ).fetchone()
-    if found is None:
-        raise DatabaseError(
-            "There is no schema to make tables in: none of the search_path exists, or this user may use none.",
-            "Let the user use the schema public, or name another: ?options=-c%20search_path%3Ddeskroll.",
-        )
-    schema, owner, is_open, is_trusted = found
+            WHERE nspname = %s""",
+            [schema],
+        ).fetchall()
     if is_open:
         raise DatabaseError(
             f"Every user of the database may create functions in the schema {schema}, and so act as this user.",

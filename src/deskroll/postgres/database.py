@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 
 from deskroll.errors import DatabaseError
 from deskroll.postgres import embedded, session
-from deskroll.postgres.explain import reason
+from deskroll.postgres.explain import explained, reason
 from deskroll.settings import Settings
 
 OLDEST: Final = 14
@@ -136,6 +136,22 @@ def _takes_queries(connection: Connection) -> bool:
             connection.execute("SELECT")
             return True
     return False
+
+
+def schema_of(connection: Connection) -> str:
+    """The schema of our tables, or in which they would be made.
+
+    Raises:
+        DatabaseError: there is none.
+    """
+    with explained():
+        ((schema,),) = connection.execute("SELECT current_schema()").fetchall()
+    if schema is None:
+        raise DatabaseError(
+            "There is no schema to make tables in: none of the search_path exists, or this user may use none.",
+            "Let the user use the schema public, or name another: ?options=-c%20search_path%3Ddeskroll.",
+        )
+    return str(schema)
 
 
 def place_of(connection: Connection) -> str:

@@ -98,10 +98,10 @@ def _explain(error: psycopg.Error) -> tuple[str, str]:
 
 
 def _explain_constraint(error: psycopg.Error) -> tuple[str, str]:
-    """Of a constraint or unique index that is not deskroll's own: what deskroll publishes violates none of these."""
+    """Of a constraint or unique index that somebody added: what deskroll publishes violates none of its own."""
     table, detail = error.diag.table_name, f" ({error.diag.message_detail})" if error.diag.message_detail else ""
     name = error.diag.constraint_name or f"column {error.diag.column_name}"
     return (
         f"{name} on {table} does not allow what the day's records say: {reason(error)}{detail}",
-        f"deskroll made no such rule. Drop {name}, or make one that these records keep. Nothing was published.",
+        f"If somebody added {name} to deskroll's table, drop it; else please report a fault of deskroll.",
     )

@@ -60,18 +60,24 @@ def _fill(source: Connection, copy: Connection) -> None:
 
 
 def _copy(source: Connection, copy: Connection, table: str) -> None:
-    columns = sql.SQL(", ").join(
-        sql.Identifier(name)
-        for (name,) in copy.execute(
-            "SELECT attname FROM pg_attribute WHERE attrelid = %s::REGCLASS AND attnum > 0 AND NOT attisdropped",
-            [table],
-        )
-    )
+    found = copy.execute(
+        """SELECT attname, attidentity <> '' FROM pg_attribute
+        WHERE attrelid = %s::REGCLASS AND attnum > 0 AND NOT attisdropped""",
+        [table],
+    ).fetchall()
+    columns = sql.SQL(", ").join(sql.Identifier(name) for name, _ in found)
     put = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier(table), columns)
     get = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)").format(columns, sql.Identifier(table))
     with source.cursor().copy(get) as rows, copy.cursor().copy(put) as sink:
         for chunk in rows:
             sink.write(chunk)
+    for name in (name for name, is_numbered in found if is_numbered):
+        copy.execute(
+            sql.SQL("SELECT setval(pg_get_serial_sequence(%s, %s), (SELECT coalesce(max({}), 0) + 1 FROM {}))").format(
+                sql.Identifier(name), sql.Identifier(table)
+            ),
+            [table, name],
+        )
 
 
 def _migrations(connection: Connection) -> list[str] | None:
