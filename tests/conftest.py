@@ -218,6 +218,9 @@ class Database:
         self.url = url
         self.connection = psycopg.connect(url, autocommit=True, options="-c TimeZone=UTC", row_factory=dict_row)
 
+    def close(self) -> None:
+        self.connection.close()
+
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         return self.connection.execute(query, parameters or None).fetchall()
 

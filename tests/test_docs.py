@@ -23,6 +23,7 @@ COMMANDS = [
     "agent",
     "db url",
     "db shell",
+    "db dump",
     "db migrate",
     "db grants",
     "db stop",

@@ -1,10 +1,12 @@
 """The tables brought up to date: all or nothing, beside others' tables, by newer and older versions, after a move."""
 
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -12,9 +14,9 @@ import pytest
 from psycopg import sql
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres import database, embedded, migrations
-from deskroll.settings import Settings
+from deskroll.postgres import database, migrations
 from tests.conftest import (
+    DAYS,
     SAMPLE,
     Database,
     Shell,
@@ -25,6 +27,7 @@ from tests.conftest import (
     url_of,
 )
 
+ROOT = Path(__file__).parent.parent
 RELATIONS = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::REGNAMESPACE ORDER BY 1"
 
 
@@ -152,36 +155,30 @@ def test_whoever_may_not_make_tables_is_told(bare: Database, shell: Shell) -> No
     assert bare.rows(RELATIONS) == []
 
 
-def _dump(url: str) -> str:
-    """A dump as docs/moving.md has it made: by the pg_dump beside the embedded server's psql."""
-    pg_dump = Path(str(embedded.psql(Settings().home))).with_name("pg_dump")
-    done = subprocess.run([pg_dump, "--no-owner", "--no-privileges", url], capture_output=True, text=True, check=True)
-    return done.stdout
-
-
 @pytest.mark.parametrize("version", other_servers())
 def test_a_dump_of_the_embedded_server_is_restored_elsewhere_and_the_next_sync_works(
     version: str, db: Database, shell: Shell
 ) -> None:
+    """The commands are those of docs/moving.md, word by word."""
     began = datetime.now(UTC)
-    sync_into(db.url, str(SAMPLE), "day1", "2026-01-05")
-    sync_into(db.url, str(SAMPLE), "tran", "2026-01-04")
-    text = _dump(db.url)
-    psql = [str(embedded.psql(Settings().home)), "--no-psqlrc", "--quiet"]
+    for day in ("day1", "tran"):
+        sync_into(db.url, str(SAMPLE), day, DAYS[day])
+    page = (ROOT / "docs" / "moving.md").read_text()
+    (copying,) = re.findall(r"<!-- tested -->\n```console\n(.*?)```", page, re.DOTALL)
     with another_server(version) as elsewhere:
-        restored: Any = subprocess.run(
-            [*psql, "--single-transaction", elsewhere], input=text, capture_output=True, text=True, check=False
-        )
-        assert restored.returncode == 0, restored.stderr
+        shell.environment |= {"OTHER": elsewhere}
+        shell.environment["PATH"] = f"{Path(sys.executable).parent}:{shell.environment['PATH']}"
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", copying],
+            env=shell.environment, cwd=shell.tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "ERROR" not in done.stderr
         for url in (db.url, elsewhere):
-            sync_into(url, str(SAMPLE), "day2", "2026-01-06")
-        moved = Database(elsewhere)
-        assert moved.one("SELECT deskroll_fold(' ÄÖ  Ł ')") == "äö ł"
-        tables = [name for name in db.final_tables() if name != "deskroll_migrations"]
-        for name in tables:
-            assert _rows(moved, name, began) == _rows(db, name, began), name
-        moved.connection.close()
-
-
-def _rows(db: Database, table: str, began: datetime) -> list[Any]:
-    return db.everything(began)[table]
+            sync_into(url, str(SAMPLE), "day2", DAYS["day2"])
+        with closing(Database(elsewhere)) as moved:
+            assert moved.one("SELECT deskroll_fold(' ÄÖ  Ł ')") == "äö ł"
+            there, here = moved.everything(began), db.everything(began)
+            for name in db.final_tables():
+                if name != "deskroll_migrations":
+                    assert there[name] == here[name], name

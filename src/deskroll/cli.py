@@ -269,6 +269,14 @@ def shell(database_url: DatabaseUrl = None) -> None:
 
 
 @db.command()
+def dump(database_url: DatabaseUrl = None) -> None:
+    """Print the database as SQL that psql runs on any PostgreSQL from 14 on: all tables, staging empty."""
+    settings = _settings(database_url)
+    for line in database.dump(settings):
+        sys.stdout.buffer.write(line)
+
+
+@db.command()
 def migrate(database_url: DatabaseUrl = None) -> None:
     """Bring the database's tables up to date; every sync does this first."""
     target = database.url_of(_settings(database_url))

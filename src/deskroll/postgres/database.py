@@ -1,8 +1,11 @@
 """A connection to the PostgreSQL in use: found, opened, and seen to be one that a run can rely on."""
 
+import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -44,6 +47,32 @@ def psql(settings: Settings) -> str:
     if not found:
         raise DatabaseError("psql is not installed.", "Install PostgreSQL's client, or use `deskroll db url`.")
     return found
+
+
+def dump(settings: Settings) -> Iterator[bytes]:
+    """The lines of a dump of the database, without what servers before 17 do not know.
+
+    Raises:
+        DatabaseError: pg_dump is not there, or fails.
+    """
+    target, password = without_password(url_of(settings))
+    beside = Path(embedded.psql(settings.home) or "psql").with_name("pg_dump")  # newer than most, and dumps older ones
+    command = [str(beside) if beside.exists() else "pg_dump", "--no-owner", "--no-privileges"]
+    command += ["--exclude-table-data=stg_*", target]
+    environment = {**os.environ, **({"PGPASSWORD": password} if password else {})}
+    try:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            yield from (line for line in process.stdout if line != b"SET transaction_timeout = 0;\n")
+            said = process.stderr.read().decode(errors="backslashreplace").strip()
+    except OSError as error:
+        raise DatabaseError(f"pg_dump cannot be run: {error.strerror}.", "Install PostgreSQL's client.") from error
+    if process.returncode:
+        raise DatabaseError(
+            f"pg_dump failed: {said.splitlines()[0] if said else process.returncode}",
+            "What was printed is not whole. The user must be able to read every table.",
+        )
 
 
 def connect(url: str) -> Connection:
