@@ -55,8 +55,10 @@ def _check_schema(connection: Connection) -> None:
             """SELECT
                 pg_get_userbyid(nspowner),
                 has_schema_privilege('public', namespace.oid, 'CREATE'),
-                pg_has_role(nspowner, 'USAGE')
-                OR nspowner IN (SELECT oid FROM pg_roles WHERE rolsuper OR rolname = 'pg_database_owner')
+                nspname <> current_user  -- which comes first in search_path, without anybody having chosen it
+                OR nspowner IN (
+                    SELECT oid FROM pg_roles WHERE rolsuper OR rolname IN (current_user, 'pg_database_owner')
+                )
                 OR nspowner = (SELECT datdba FROM pg_database WHERE datname = current_database())
             FROM pg_namespace AS namespace
             WHERE nspname = %s""",
@@ -69,8 +71,8 @@ def _check_schema(connection: Connection) -> None:
         )
     if not is_trusted:
         raise DatabaseError(
-            f"The schema {schema} belongs to {owner}, who could act as this user through it.",
-            "Name the schema of deskroll's tables: ?options=-c%20search_path%3Dpublic.",
+            f"The schema {schema} is named like this user and belongs to {owner}, who could act as the user.",
+            "Name the schema of deskroll's tables in the URL: ?options=-c%20search_path%3Dpublic.",
         )
 
 
