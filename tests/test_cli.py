@@ -383,7 +383,7 @@ def test_ctrl_c_is_one_line_and_changes_nothing(shell: Shell, dump: Dump, db: Da
 
 
 @pytest.mark.parametrize(
-    ("left", "recorded"), [("connection.pgconn.send_query(b'SELECT 1')", 1), ("ledger.record = None", 0)]
+    ("left", "recorded"), [("target.connection.pgconn.send_query(b'SELECT 1')", 1), ("ledger.record = None", 0)]
 )
 def test_what_fails_because_of_an_interrupt_is_the_interrupt(
     left: str, recorded: int, shell: Shell, db: Database
@@ -393,7 +393,7 @@ def test_what_fails_because_of_an_interrupt_is_the_interrupt(
         from deskroll import __main__, sync
         from deskroll.postgres import ledger
 
-        def interrupted(connection, *_, **__):
+        def interrupted(target, *_, **__):
             {left}
             raise KeyboardInterrupt
 

@@ -278,7 +278,7 @@ def test_five_connections_are_enough_and_three_are_told(
     done = shell.run("sync", SAMPLE, "--day", "day1", "--sync-date", "2026-01-05")
     assert done.returncode == code, done.stderr
     if code:
-        assert "a run needs 5" in done.stderr
+        assert "A run needs 5 connections" in done.stderr
 
 
 # Servers that can only be read.

@@ -2,6 +2,9 @@
 
 import logging
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +15,13 @@ from deskroll.errors import UsageError
 from deskroll.logs import KeptLog
 
 _PREFIX: Final = "DESKROLL_"
+_FILE: Final = Path(".env")
 
 
 class Settings(BaseSettings):
     """What can be set once for all commands; an option on the command line comes before it."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore")
 
     database_url: SecretStr | None = None
     """Any PostgreSQL from 14 on; without it the embedded server is used."""
@@ -40,14 +44,15 @@ def read_settings() -> Settings:
 
     Raises:
         UsageError: one cannot be used, there is none of that name, or a line of `.env` cannot be read: to go on
-            without it could mean another database.
+            without it could mean another database. Or `.env` is not this user's own.
     """
     unread = KeptLog(logging.WARNING)
     logging.getLogger("dotenv.main").addHandler(unread)
     known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
     wrong = [f"there is no {name}" for name in sorted(os.environ) if name.startswith(_PREFIX) and name not in known]
     try:
-        settings = Settings()
+        with _own_file() as path:
+            settings = Settings(_env_file=path)  # type: ignore[call-arg]  # of BaseSettings, which mypy takes for a dataclass
     except ValidationError as error:
         wrong += [f"{_PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
     except (SettingsError, UnicodeDecodeError) as error:
@@ -58,3 +63,45 @@ def read_settings() -> Settings:
             "Correct the environment variable, or the file .env.",
         )
     return settings
+
+
+@contextmanager
+def _own_file() -> Iterator[str | None]:
+    """The file of settings as it was opened, so that it is the one that was looked at; None if there is none.
+
+    Who may write it could name another database and so have records, and a password, sent there.
+
+    Raises:
+        UsageError: it cannot be read, or somebody else may write it.
+    """
+    try:
+        descriptor = os.open(_FILE, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # it may be a pipe
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise UsageError(f"The file {_FILE} cannot be read: {error.strerror}.", "Let this user read it.") from error
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            yield None
+        elif os.name == "nt":  # where neither owner nor mode say who may write
+            yield str(_FILE)
+        else:
+            _check_own(found)
+            yield f"/dev/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _check_own(found: os.stat_result) -> None:
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise UsageError(
+            f"The file {_FILE} belongs to another user (uid {found.st_uid}), and was not read.",
+            "Run deskroll in a folder of your own, or as the user whose settings these are.",
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UsageError(
+            f"Other users may write the file {_FILE} (mode {stat.S_IMODE(found.st_mode):o}), and so it was not read.",
+            f"See that it is as you left it, then: chmod go-w {_FILE}",
+        )

@@ -1,6 +1,7 @@
 """A connection to the PostgreSQL in use: found, opened, and seen to be one that a run can rely on."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -124,8 +125,9 @@ def _open(url: str) -> Connection:
         where = given.get("host") or "this machine"
         raise DatabaseError(
             f"PostgreSQL on {where} cannot be used: {reason(error)}",
-            "Check --database-url (or DESKROLL_DATABASE_URL), and that the server runs, lets this user in, and has"
-            " connections left: a run needs 5.",
+            "A run needs 5 connections. Raise the limit, or end other connections."
+            if re.search("too many|connection slots", str(error))
+            else "Check --database-url (or DESKROLL_DATABASE_URL), and that the server runs and lets this user in.",
         ) from error
 
 
