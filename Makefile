@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The locks are complete. pip must not look past them: it would ask for the extras of a newer release, and then for hashes.
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps
+# The locks are complete, build tools included. pip must not look past them: it would find newer releases without hashes.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation
 
 .PHONY: demo test torture lint docs bench lock clean
 
