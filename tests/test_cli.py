@@ -7,14 +7,12 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 from syrupy.assertion import SnapshotAssertion
 
 from deskroll.errors import DatabaseError
@@ -294,27 +292,6 @@ def test_errors_of_a_day_that_was_never_synced(shell: Shell, dump: Dump) -> None
 
 def test_the_version_is_told(shell: Shell) -> None:
     assert shell.run("--version").stdout == f"{version('deskroll')}\n"
-
-
-@pytest.mark.parametrize("name", ["two words", "a'b", "a;b", "a$b"])
-def test_a_path_that_the_embedded_server_cannot_have_is_told(name: str, shell: Shell, tmp_path: Path) -> None:
-    del shell.environment["DESKROLL_DATABASE_URL"]
-    shell.environment["DESKROLL_HOME"] = str(tmp_path / name)
-    done = shell.run("db", "url")
-    assert done.returncode == 1
-    assert "Set DESKROLL_HOME to another folder" in done.stderr
-
-
-def test_the_socket_of_the_embedded_server_is_private_wherever_it_is(shell: Shell) -> None:
-    with tempfile.TemporaryDirectory(dir="/tmp") as home:
-        Path(home).chmod(0o755)
-        shell.environment["DESKROLL_HOME"] = f"{home}/{'long' * 30}"
-        del shell.environment["DESKROLL_DATABASE_URL"]
-        socket = conninfo_to_dict(shell.run("db", "url").stdout.strip())["host"]
-        assert home not in str(socket)
-        assert Path(str(socket)).stat().st_mode & 0o77 == 0
-        assert shell.run("db", "migrate").returncode == 0
-        shell.run("db", "stop")
 
 
 def test_debug_shows_the_traceback(shell: Shell) -> None:
