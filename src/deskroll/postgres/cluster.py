@@ -92,13 +92,23 @@ def run(place: Place, command: Sequence[object], *, is_detached: bool = False) -
 
 def failure(place: Place, said: str) -> DatabaseError:
     """The error that says why the server does not start, in the words of the program that failed."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    reasons = [m[1].strip() for line in lines if (m := re.search(r"\b(?:FATAL|PANIC|ERROR|error):\s+(.*)", line))]
-    details = [m[1].strip() for line in lines if (m := re.search(r"\bDETAIL:\s+(.*)", line))]
-    reason = " ".join((reasons or lines[-1:] or ["it does not say why"])[:1] + details[:1])
+    reason = _reason(said)
     log = f"See {place.data / 'log'}, or use" if (place.data / "log").exists() else "Use"
     first = "Free space there, and run again. " if "No space left" in reason else ""
     return DatabaseError(
         f"The embedded PostgreSQL in {place.data} does not start: {reason}",
         f"{first}{log} a server of your own with --database-url.",
     )
+
+
+def _reason(said: str) -> str:
+    """The first error of a program with its detail, else the last line that it wrote."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if any("contains errors" in line for line in lines):  # a file of settings; what they are is logged before
+        return _marked("LOG", lines)[0]
+    reasons = _marked("FATAL|PANIC|ERROR|error", lines) or lines[-1:] or ["it does not say why"]
+    return " ".join(reasons[:1] + _marked("DETAIL", lines)[:1])
+
+
+def _marked(levels: str, lines: list[str]) -> list[str]:
+    return [found[1].strip() for line in lines if (found := re.search(rf"\b(?:{levels}):\s+(.*)", line))]

@@ -203,7 +203,8 @@ def _stop(place: Place) -> bool:
             f"The embedded PostgreSQL in {place.data} (process {process.pid}) is still stopping.",
             f"See {place.data / 'log'}, and run again later.",
         ) from None
-    sockets.discard(recorded.socket if recorded else None, place)
+    if recorded:
+        sockets.discard(recorded, place)
     return True
 
 
@@ -211,7 +212,7 @@ def _forget(place: Place) -> None:
     """Remove what a server that is gone has left, so that its number does not keep the next one from starting."""
     if recorded := postmaster.read(place.data):
         (place.data / postmaster.FILE).unlink(missing_ok=True)
-        sockets.discard(recorded.socket, place)
+        sockets.discard(recorded, place)
 
 
 def _size_of_log(place: Place) -> int:

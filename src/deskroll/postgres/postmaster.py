@@ -22,6 +22,7 @@ class Recorded:
     """What `postmaster.pid` says; what it does not say is None."""
 
     pid: int | None
+    data: str
     port: int | None
     socket: Path | None
     host: str | None
@@ -35,7 +36,7 @@ def read(data: Path) -> Recorded | None:
         return None
     lines = [line.strip(" \r\0") for line in text.split("\n")] + [""] * 6
     pid, port = (int(line) if line.isascii() and line.isdigit() else None for line in (lines[0], lines[3]))
-    return Recorded(pid, port, Path(lines[4]) if lines[4].startswith("/") else None, lines[5] or None)
+    return Recorded(pid, lines[1], port, Path(lines[4]) if lines[4].startswith("/") else None, lines[5] or None)
 
 
 def process_of(data: Path) -> psutil.Process | None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from deskroll.postgres import places
 from deskroll.postgres.places import Place
-from deskroll.postgres.postmaster import is_private
+from deskroll.postgres.postmaster import Recorded, is_private
 
 _NAME: Final = ".s.PGSQL.5432"
 _PREFIX: Final = "deskroll-socket-"
@@ -40,9 +40,21 @@ def _fits(folder: Path) -> bool:
     return len(os.fsencode(folder / _NAME)) <= _LONGEST and "," not in str(folder)
 
 
-def discard(folder: Path | None, place: Place) -> None:
-    """Remove a folder that `folder_for` made, with what a server that crashed left in it."""
-    if folder is None or not folder.name.startswith(_PREFIX) or not is_private(folder, place.owner):
+def discard(recorded: Recorded, place: Place) -> None:
+    """Remove the socket that a server has left, with its lock, and the folder if `folder_for` made it.
+
+    The lock names a process too: as long as that number lives, whoever has it, PostgreSQL does not start.
+    """
+    _remove_socket(place.data, place.owner)
+    # Data that were copied name the folder of the original, which may run.
+    if recorded.socket and recorded.socket.name.startswith(_PREFIX) and recorded.data == str(place.data):
+        _remove_socket(recorded.socket, place.owner)
+        with suppress(OSError):
+            recorded.socket.rmdir()
+
+
+def _remove_socket(folder: Path, owner: int) -> None:
+    if os.name == "nt" or not is_private(folder, owner):
         return
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -52,4 +64,3 @@ def discard(folder: Path | None, place: Place) -> None:
                     os.unlink(name, dir_fd=handle)
         finally:
             os.close(handle)
-        folder.rmdir()
