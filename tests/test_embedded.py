@@ -136,6 +136,25 @@ def test_what_runs_is_found_again_after_a_crash(top: Path) -> None:
         assert ask(embedded.start(top), "SELECT number FROM kept") == 1
 
 
+def test_a_query_that_outlives_a_crash_is_waited_for(top: Path) -> None:
+    """A process at work does not see that its server was killed, and until it ends no other server starts."""
+    url = embedded.start(top)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(ask, url, "SELECT count(*) FROM generate_series(1, 10000000)")
+        while not ask(url, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT count(*) FROM gen%'"):
+            time.sleep(0.01)
+        crash(top / "postgres")
+        assert ask(embedded.start(top), "SELECT 1") == 1
+
+
+def test_the_server_knows_nothing_of_our_environment(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESKROLL_DATABASE_URL", "postgresql://user:secret@host/database")
+    monkeypatch.setenv("PGPORT", "1")
+    assert ask(embedded.start(top), "SHOW port") == "5432"
+    environment = psutil.Process(pid_of(top / "postgres")).environ()
+    assert not [name for name in environment if name.startswith(("DESKROLL", "PGPORT"))]
+
+
 @pytest.mark.parametrize("pid", ["stranger", "ourselves", 1, 2**31 - 1, "garbage"])
 def test_a_process_that_is_not_the_server_is_left_alone(pid: object, top: Path) -> None:
     embedded.start(top)
@@ -422,6 +441,15 @@ def test_once_with_sudo_harms_nobody(top: Path) -> None:
     assert listing(home) == before
     assert str(home) in command(top, home, "db", "url", user=STRANGER).stdout
     assert command(top, home, "db", "stop", user=STRANGER).stdout == "stopped\n"
+
+
+@root_only
+def test_a_home_of_somebody_else_is_refused_also_without_data(top: Path) -> None:
+    home = folder_of(top, STRANGER)
+    before = listing(home)
+    with pytest.raises(DatabaseError, match="belongs to games"):
+        embedded.start(home)
+    assert listing(home) == before
 
 
 @root_only

@@ -22,6 +22,7 @@ from deskroll.postgres.places import Place
 
 DATABASE: Final = "deskroll"
 
+_PORT: Final = 5432
 _PATIENCE: Final = 60.0  # seconds
 _IS_WINDOWS: Final = os.name == "nt"
 
@@ -115,7 +116,7 @@ def _launch(place: Place, programs: Path) -> int:
     # A list of folders: in quotes, so that a name may have any character.
     folder = str(sockets.folder_for(place)).replace('"', '""')
     options += ["-c", f'unix_socket_directories="{folder}"', "-c", "unix_socket_permissions=0700"]
-    options += ["-c", "listen_addresses=", "-c", "port=5432"]
+    options += ["-c", "listen_addresses=", "-c", f"port={_PORT}"]
     server = [programs / "postgres", "-D", place.data, *options]
     # The shell ends at once, so the server is nobody's child; its user writes the log.
     script = 'log=$1; shift; umask 077; exec "$@" >>"$log" 2>&1 </dev/null & echo $!'
@@ -173,8 +174,9 @@ def _base(place: Place, recorded: postmaster.Recorded) -> str | None:
         return f"postgresql://postgres@{recorded.host}:{recorded.port}/{{}}" if _IS_WINDOWS and recorded.port else None
     if not postmaster.is_private(recorded.socket, place.owner):
         return None
-    folder = quote(os.fsencode(recorded.socket))
-    return f"postgresql://postgres@/{{}}?host={folder}" + (f"&port={recorded.port}" if recorded.port != 5432 else "")
+    is_told = recorded.port != _PORT or "PGPORT" in os.environ  # else every client takes it for granted
+    port = f"&port={recorded.port}" if is_told else ""
+    return f"postgresql://postgres@/{{}}?host={quote(os.fsencode(recorded.socket))}{port}"
 
 
 def _has(connection: psycopg.Connection[tuple[str]], data: Path) -> bool:
