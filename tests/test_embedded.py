@@ -1,5 +1,6 @@
 """The embedded server: who runs it, where its data lie, and whom it leaves alone. Real servers, and a second user."""
 
+import ctypes
 import os
 import pwd
 import shutil
@@ -46,8 +47,7 @@ def top(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
     for pid_file in folder.rglob("postmaster.pid"):
         if process := postmaster.process_of(pid_file.parent):
-            process.kill()
-            process.wait(10)
+            kill(process.pid)
     shutil.rmtree(folder)
 
 
@@ -99,9 +99,13 @@ def pid_of(data: Path) -> int:
 
 
 def crash(data: Path) -> None:
-    pid = pid_of(data)
+    kill(pid_of(data))
+
+
+def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], 5)
+    while postmaster.is_alive(pid):
+        time.sleep(0.01)
 
 
 def set_pid(data: Path, pid: object) -> None:
@@ -185,7 +189,7 @@ def test_a_running_server_is_found_even_if_its_pid_file_is_garbage(top: Path) ->
     set_pid(top / "postgres", "garbage")
     assert postmaster.process_of(top / "postgres") == process
     assert embedded.stop(top)
-    assert not psutil.pid_exists(process.pid)
+    assert not postmaster.is_alive(process.pid)
 
 
 def test_a_postgres_with_other_data_is_left_alone(top: Path) -> None:
@@ -232,9 +236,9 @@ def test_commands_at_the_same_time_start_one_server(top: Path) -> None:
         done = list(threads.map(lambda _: command(top, top / "home", "db", "url"), range(4)))
     assert {each.returncode for each in done} == {0}, done
     assert len({each.stdout for each in done}) == 1
-    (found,) = [p for p in psutil.process_iter() if p.name() == "postgres" and str(top) in " ".join(p.cmdline())
-                and "-D" in p.cmdline()]  # fmt: skip
-    assert found.pid == pid_of(top / "home/postgres")
+    commands = [(process.pid, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    (found,) = [pid for pid, words in commands if "-D" in words and str(top / "home/postgres") in words]
+    assert found == pid_of(top / "home/postgres")
 
 
 def test_a_server_that_is_stopping_is_waited_for(top: Path) -> None:
@@ -255,8 +259,24 @@ def test_stop_does_not_wait_for_clients(top: Path) -> None:
         client.execute("SELECT 1")
         pid = pid_of(top / "postgres")
         assert embedded.stop(top)
-        assert not psutil.pid_exists(pid)
+        assert not postmaster.is_alive(pid)
         client.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a way of Linux to adopt processes")
+def test_stop_does_not_wait_for_a_parent_that_ignores_its_children(top: Path) -> None:
+    """As the first process of a container often does: the server that has ended stays in the list of processes."""
+    adopt = ctypes.CDLL(None).prctl
+    adopt(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    try:
+        assert command(top, top / "home", "db", "url").returncode == 0
+        pid = pid_of(top / "home/postgres")
+        assert command(top, top / "home", "db", "stop").stdout == "stopped\n"
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        assert command(top, top / "home", "db", "stop").stdout == "it does not run\n"
+        os.waitpid(pid, 0)
+    finally:
+        adopt(36, 0, 0, 0, 0)
 
 
 def test_no_locale_of_the_machine_is_needed(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,13 +198,14 @@ def _stop(place: Place) -> bool:
         subprocess.run([binaries.folder() / "pg_ctl", "-m", "fast", "-D", place.data, "stop"], check=True)
     else:
         process.send_signal(2)  # SIGINT asks PostgreSQL for a fast shutdown; psutil sees that it is still this process
-    try:
-        process.wait(_PATIENCE)
-    except psutil.TimeoutExpired:
-        raise DatabaseError(
-            f"The embedded PostgreSQL in {place.data} (process {process.pid}) is still stopping.",
-            f"See {place.data / 'log'}, and run again later.",
-        ) from None
+    deadline = time.monotonic() + _PATIENCE
+    while postmaster.is_alive(process.pid):
+        if time.monotonic() > deadline:
+            raise DatabaseError(
+                f"The embedded PostgreSQL in {place.data} (process {process.pid}) is still stopping.",
+                f"See {place.data / 'log'}, and run again later.",
+            )
+        time.sleep(0.02)
     if recorded:
         sockets.discard(recorded, place)
     return True
