@@ -4,9 +4,11 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -313,6 +315,9 @@ def test_db_commands(shell: Shell) -> None:
 
 def test_the_embedded_server_is_the_default_and_stays(tmp_path: Path) -> None:
     shell = Shell("", tmp_path)
+    home = Path(tempfile.mkdtemp(prefix="deskroll-pg-", dir="/tmp"))
+    home.chmod(0o755)  # root's server runs as another user; data that it cannot reach would lie in /var/lib
+    shell.environment["DESKROLL_HOME"] = str(home)
     del shell.environment["DESKROLL_DATABASE_URL"]
     try:
         assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 0
@@ -330,6 +335,7 @@ def test_the_embedded_server_is_the_default_and_stays(tmp_path: Path) -> None:
     finally:
         assert shell.run("db", "stop").stdout == "stopped\n"
     assert shell.run("db", "stop").stdout == "it does not run\n"
+    shutil.rmtree(home)
 
 
 def test_importing_the_commands_loads_no_engine() -> None:
