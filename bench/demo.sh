@@ -5,8 +5,11 @@ deskroll=$1
 DESKROLL_HOME=.deskroll/demo
 export DESKROLL_HOME
 unset DESKROLL_DATABASE_URL
-"$deskroll" db stop >/dev/null 2>&1 || true
-rm -rf "$DESKROLL_HOME"
+# As root the data may lie elsewhere than in this folder, so it is the tables that are removed.
+if ! said=$(echo 'DROP SCHEMA public CASCADE; CREATE SCHEMA public;' | "$deskroll" db shell 2>&1); then
+    echo "$said" >&2
+    exit 1
+fi
 day() {
     echo
     echo "\$ deskroll sync sample_data --day $1 --sync-date $2"

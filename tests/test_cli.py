@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 from syrupy.assertion import SnapshotAssertion
 
 from deskroll.errors import DatabaseError
@@ -297,27 +297,6 @@ def test_the_version_is_told(shell: Shell) -> None:
     assert shell.run("--version").stdout == f"{version('deskroll')}\n"
 
 
-@pytest.mark.parametrize("name", ["two words", "a'b", "a;b", "a$b"])
-def test_a_path_that_the_embedded_server_cannot_have_is_told(name: str, shell: Shell, tmp_path: Path) -> None:
-    del shell.environment["DESKROLL_DATABASE_URL"]
-    shell.environment["DESKROLL_HOME"] = str(tmp_path / name)
-    done = shell.run("db", "url")
-    assert done.returncode == 1
-    assert "Set DESKROLL_HOME to another folder" in done.stderr
-
-
-def test_the_socket_of_the_embedded_server_is_private_wherever_it_is(shell: Shell) -> None:
-    with tempfile.TemporaryDirectory(dir="/tmp") as home:
-        Path(home).chmod(0o755)
-        shell.environment["DESKROLL_HOME"] = f"{home}/{'long' * 30}"
-        del shell.environment["DESKROLL_DATABASE_URL"]
-        socket = conninfo_to_dict(shell.run("db", "url").stdout.strip())["host"]
-        assert home not in str(socket)
-        assert Path(str(socket)).stat().st_mode & 0o77 == 0
-        assert shell.run("db", "migrate").returncode == 0
-        shell.run("db", "stop")
-
-
 def test_debug_shows_the_traceback(shell: Shell) -> None:
     assert "Traceback" in shell.run("sync", "nowhere", "--day", "day1", "--debug").stderr
 
@@ -337,6 +316,9 @@ def test_db_commands(shell: Shell) -> None:
 
 def test_the_embedded_server_is_the_default_and_stays(tmp_path: Path) -> None:
     shell = Shell("", tmp_path)
+    home = Path(tempfile.mkdtemp(prefix="deskroll-pg-", dir="/tmp"))
+    home.chmod(0o755)  # root's server runs as another user; data that it cannot reach would lie in /var/lib
+    shell.environment["DESKROLL_HOME"] = str(home)
     del shell.environment["DESKROLL_DATABASE_URL"]
     try:
         assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 0
@@ -354,6 +336,7 @@ def test_the_embedded_server_is_the_default_and_stays(tmp_path: Path) -> None:
     finally:
         assert shell.run("db", "stop").stdout == "stopped\n"
     assert shell.run("db", "stop").stdout == "it does not run\n"
+    shutil.rmtree(home)
 
 
 def test_importing_the_commands_loads_no_engine() -> None:

@@ -54,7 +54,7 @@ def loads_all(db: Database) -> None:
 )
 def test_what_leans_on_the_tables_stays_and_lets_a_first_load_in(theirs: str, db: Database) -> None:
     db.connection.execute(theirs)
-    identity = "SELECT relreplident FROM pg_class WHERE oid = 'agents'::REGCLASS"
+    identity = "SELECT count(*) FROM pg_index WHERE indrelid = 'agents'::REGCLASS AND indisreplident"
     before = db.one(identity)
     loads_all(db)
     assert db.one(identity) == before
