@@ -25,8 +25,8 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from generate import Dump, Spend, write, write_spend
 from deskroll.pipelines import PIPELINES
+from generate import Dump, Spend, write, write_spend
 from usual import JDBC
 
 SAMPLE = Path(__file__).parent.parent / "sample_data"

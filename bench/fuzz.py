@@ -18,7 +18,9 @@ import atheris
 
 with atheris.instrument_imports(include=["deskroll"]):
     from deskroll.engines import spool
-    from deskroll.source import SourceFile, Unreadable, bad_file, describe, read_exactly
+    from deskroll.exact import bad_file, read_exactly
+    from deskroll.opening import Unreadable
+    from deskroll.source import SourceFile, describe
 
 ENDINGS = (".json", ".jsonl", ".json.gz", ".json.zst", ".ndjson.gz")
 ROOT = Path(__file__).parent.parent

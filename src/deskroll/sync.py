@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 from deskroll.contract import Contract, Lookup
 from deskroll.engines import Engine, open_engine
-from deskroll.errors import InputError, RefusedError, DeskrollError, UsageError
+from deskroll.errors import DeskrollError, InputError, RefusedError, UsageError
 from deskroll.flatten import check_elements, check_records, lists_of, look_up, newest, repeated, sql_text, wanted
 from deskroll.pipelines import PIPELINES, Pipeline
 from deskroll.pipelines.pipeline import Source
