@@ -9,8 +9,11 @@ from typing import Final
 
 MAX_RECORD: Final = 16 * 1024 * 1024  # characters of one record
 MAX_VALUES: Final = 200_000  # members and elements in one record, at all depths
-ALWAYS_FEW: Final = 2 * MAX_VALUES  # characters, up to which a text cannot hold too many: each takes two of them
-TOO_MANY: Final = f"has more than {MAX_VALUES:,} members and elements"
+MAX_TEXT: Final = 1024 * 1024  # characters of those texts in one record, keys included, that are long
+ALWAYS_FEW: Final = 2 * MAX_VALUES  # characters, up to which a text cannot hold too much: each value takes two of them
+_LONG: Final = 1000  # characters from which a text counts as long
+_TOO_MANY: Final = f"has more than {MAX_VALUES:,} members and elements"
+_TOO_LONG: Final = f"has texts of more than {MAX_TEXT:,} characters"
 
 # Possessive, so that a text of any length is matched in little memory. A quote alone is a text that does not end.
 _TEXT: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -31,59 +34,63 @@ DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, parse_int=str, pa
 class Extent:
     """Follows the brackets of an array or object to its end, through a text that may grow, and counts what is in it.
 
-    `has_too_many` says whether it has more values than a record may have; they are not counted further.
+    `fault` says in which way it holds more than a record may, if it does; nothing is counted further then.
     """
 
     def __init__(self, begin: int) -> None:
+        self.fault: str | None = None
         self._at = begin
         self._depth = 0
         self._values = 0
-
-    @property
-    def has_too_many(self) -> bool:
-        """Whether more values were seen than a record may have."""
-        return self._values > MAX_VALUES
+        self._long = 0
 
     def find_end(self, text: str) -> int | None:
         """Where the value ends; None if the text ends before."""
-        if not self.has_too_many:
+        if not self.fault:
             end = self._follow(_MARKS, text)
-            if end is not None or not self.has_too_many:
+            if end is not None or not self.fault:
                 return end
         return self._follow(_BRACKETS, text)
 
     def _follow(self, marks: re.Pattern[str], text: str) -> int | None:
-        """Go on to the end, or to where there are too many values if `marks` has what tells them."""
+        """Go on to the end or, if `marks` has all that counts, to where it is too much."""
         counts = marks is _MARKS
         for match in marks.finditer(text, self._at):
             begin, end = match.span()
-            mark = text[begin]
-            if mark == '"':
-                if end - begin == 1:
-                    self._at = begin
-                    return None
-            elif mark == ",":
-                self._values += 1
-            elif mark in "]}":
-                self._depth -= 1
-            elif end - begin == 1:
-                self._depth += 1
-                self._values += 1
+            if text[begin] == '"' and end - begin == 1:
+                self._at = begin
+                return None
+            self._count(text[begin], end - begin)
             self._at = end
             if not self._depth:
                 return end
-            if counts and self._values > MAX_VALUES:
+            if counts and self.fault:
                 return None
         return None
 
+    def _count(self, mark: str, length: int) -> None:
+        if mark == ",":
+            self._values += 1
+        elif mark == '"':
+            self._long += length if length > _LONG else 0
+        elif mark in "]}":
+            self._depth -= 1
+        elif length == 1:
+            self._depth += 1
+            self._values += 1
+        if self._values > MAX_VALUES:
+            self.fault = _TOO_MANY
+        elif self._long > MAX_TEXT + _LONG:
+            self.fault = _TOO_LONG
 
-def has_too_many(text: str) -> bool:
-    """Whether a record holds more values than one may; it is JSON, or brackets at least."""
-    if len(text) <= ALWAYS_FEW or not text.lstrip().startswith(("[", "{")):
-        return False
+
+def find_fault(text: str) -> str | None:
+    """In which way a record holds more than one may; None if it does not. It is JSON, or brackets at least."""
+    if len(text) <= ALWAYS_FEW or not text.lstrip(" \t\r\n").startswith(("[", "{")):
+        return None
     extent = Extent(0)
     extent.find_end(text)
-    return extent.has_too_many
+    return extent.fault
 
 
 def find_end(text: str, at: int) -> int:

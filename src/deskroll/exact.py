@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from deskroll.bounds import DECODER, MAX_RECORD, TOO_MANY, Extent, find_end, has_too_many
+from deskroll.bounds import DECODER, MAX_RECORD, Extent, find_end, find_fault
 from deskroll.opening import Unreadable, open_bytes
 from deskroll.source import SourceFile
 
@@ -36,7 +36,7 @@ class Record(NamedTuple):
 def read_exactly(file: SourceFile, resource: str) -> Iterator[Record]:
     """Read every record of a file, whatever its shape: an object, an array, an envelope, or a record a line.
 
-    A bad line is a fault of that line, and so is a record with more values than one may have.
+    A bad line is a fault of that line, and so is a record that holds more than one may.
 
     Raises:
         Unreadable: the file is not JSON to its end; what was yielded before does not count.
@@ -98,7 +98,7 @@ def _read_lines(file: SourceFile) -> Iterator[Record]:
 def _line(index: int, data: bytes) -> Record:
     try:
         text = data.decode()
-        if not has_too_many(text):
+        if not find_fault(text):
             _check_line(text)
         return _record(index, text)
     except ValueError as error:
@@ -121,8 +121,8 @@ def _check_line(text: str) -> None:
 
 def _record(index: int, text: str) -> Record:
     """A record of a file, or its fault if it holds too much."""
-    if has_too_many(text):
-        return Record(index, None, _readable(text[:KEPT_OF_A_BAD_FILE].encode()), f"the record {TOO_MANY}")
+    if fault := find_fault(text):
+        return Record(index, None, _readable(text[:KEPT_OF_A_BAD_FILE].encode()), f"the record {fault}")
     return _mended(index, text)
 
 
@@ -195,7 +195,7 @@ class _Reader:
 
     def _object(self, lists: tuple[str, ...]) -> Iterator[Record]:
         """An envelope's records or, where no member is a list of records, the object itself as the one record."""
-        begin, index, is_envelope, is_too_full = self._at, 0, False, False
+        begin, index, is_envelope, fault = self._at, 0, False, None
         self._expect("{")
         closed = self._peek() == "}" and self._expect("}") == "}"
         while not closed:
@@ -209,12 +209,12 @@ class _Reader:
                     index += 1
                     yield record
             else:
-                is_too_full = has_too_many(self._value()) or is_too_full
+                fault = find_fault(self._value()) or fault
             if is_envelope:
                 self._forget()
             closed = self._expect(",", "}") == "}"
-        if is_envelope and is_too_full:
-            raise Unreadable(f"{TOO_MANY} beside its records")
+        if is_envelope and fault:
+            raise Unreadable(f"{fault} beside its records")
         if not is_envelope:
             yield _record(0, self._text[begin : self._at])
 
@@ -224,7 +224,7 @@ class _Reader:
         extent, is_deep = Extent(self._at), False
         while True:
             end = self._end_of(extent) if is_deep or self._is_long() else None
-            if end is not None and extent.has_too_many:
+            if end is not None and extent.fault:
                 return self._pass(end)
             try:
                 at = find_end(self._text, self._at) if is_deep else DECODER.raw_decode(self._text, self._at)[1]

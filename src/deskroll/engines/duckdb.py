@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 
 import duckdb
 
-from deskroll.bounds import ALWAYS_FEW, MAX_VALUES
+from deskroll.bounds import ALWAYS_FEW, MAX_TEXT, MAX_VALUES
 from deskroll.engines import Rows, Sink
 from deskroll.engines.spool import DocumentSpool, no_room
 from deskroll.errors import EngineError
@@ -53,8 +53,8 @@ _IS_LAX: Final = r"""(
     )"""
 
 
-# Whether a record may hold too many values: the exact reader tells. Few records are long enough to be counted.
-_MAY_HOLD_TOO_MANY: Final = f"""CASE WHEN strlen(json) > {ALWAYS_FEW}
+# Whether a record may hold too much: the exact reader tells. Few records are so long that it has to be asked.
+_MAY_HOLD_TOO_MUCH: Final = f"""CASE WHEN strlen(json) > {MAX_TEXT} THEN true WHEN strlen(json) > {ALWAYS_FEW}
         THEN strlen(json) - strlen(translate(json, ',[{{', '')) > {MAX_VALUES} ELSE false END"""
 
 
@@ -74,7 +74,7 @@ def _from_json(place: str, *, is_lines: bool) -> str:
     """Read whole files by DuckDB: a line that is no JSON comes back as NULL, an array that is none fails them all."""
     style = "'newline_delimited', ignore_errors = true" if is_lines else "'array'"
     return f"""SELECT {place} AS source_file, NULL AS record_index,
-    CASE WHEN {_MAY_HOLD_TOO_MANY} THEN NULL WHEN NOT {_IS_LAX} THEN CAST(json AS VARCHAR) END AS record,
+    CASE WHEN {_MAY_HOLD_TOO_MUCH} THEN NULL WHEN NOT {_IS_LAX} THEN CAST(json AS VARCHAR) END AS record,
     NULL AS raw, NULL AS fault
 FROM read_json_objects(?, format = {style}, filename = true)"""
 
