@@ -318,15 +318,18 @@ class DuckDB:
         return [spool.names[number] for path in bad for number in numbers[path]]
 
     def _insert_readable(self, paths: list[str], reader: str, insert: Insert) -> list[str]:
-        """Insert what can be read; return the paths of what cannot."""
+        """Insert what can be read; return the paths of what cannot.
+
+        What takes too much memory together, though not each file by itself, counts as what cannot be read.
+        """
         unreadable: list[str] = []
-        try:
-            if paths:
-                insert(reader, paths)
-        except (duckdb.Error, EngineError):
-            unreadable = [path for path in paths if not self._can_read(reader, path)]
-            if len(unreadable) < len(paths):
+        while len(unreadable) < len(paths):
+            try:
                 insert(reader, [path for path in paths if path not in unreadable])
+            except (duckdb.Error, EngineError):
+                unreadable = paths if unreadable else [p for p in paths if not self._can_read(reader, p)] or paths
+            else:
+                break
         return unreadable
 
     def _can_read(self, reader: str, path: str) -> bool:
