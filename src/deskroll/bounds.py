@@ -46,16 +46,12 @@ class Extent:
 
     def find_end(self, text: str) -> int | None:
         """Where the value ends; None if the text ends before."""
-        if not self.fault:
-            end = self._follow(_MARKS, text)
-            if end is not None or not self.fault:
-                return end
-        return self._follow(_BRACKETS, text)
+        end = None if self.fault else self.measure(text)
+        return end if end is not None or not self.fault else self._skip(text)
 
-    def _follow(self, marks: re.Pattern[str], text: str) -> int | None:
-        """Go on to the end or, if `marks` has all that counts, to where it is too much."""
-        counts = marks is _MARKS
-        for match in marks.finditer(text, self._at):
+    def measure(self, text: str) -> int | None:
+        """Where the value ends; None if the text ends before, or if a fault is found."""
+        for match in _MARKS.finditer(text, self._at):
             begin, end = match.span()
             if text[begin] == '"' and end - begin == 1:
                 self._at = begin
@@ -64,8 +60,27 @@ class Extent:
             self._at = end
             if not self._depth:
                 return end
-            if counts and self.fault:
+            if self.fault:
                 return None
+        return None
+
+    def _skip(self, text: str) -> int | None:
+        """Where the value ends; of what is still in it only brackets are looked at, for speed."""
+        depth = self._depth
+        for match in _BRACKETS.finditer(text, self._at):
+            begin, end = match.span()
+            mark = text[begin]
+            if mark in "[{":
+                depth += 1
+            elif mark != '"':
+                depth -= 1
+            elif end - begin == 1:
+                self._at, self._depth = begin, depth
+                return None
+            self._at = end
+            if not depth:
+                return end
+        self._depth = depth
         return None
 
     def _count(self, mark: str, length: int) -> None:
@@ -89,7 +104,7 @@ def find_fault(text: str) -> str | None:
     if len(text) <= ALWAYS_FEW or not text.lstrip(" \t\r\n").startswith(("[", "{")):
         return None
     extent = Extent(0)
-    extent.find_end(text)
+    extent.measure(text)
     return extent.fault
 
 
@@ -109,15 +124,16 @@ def find_end(text: str, at: int) -> int:
             if text[at : at + 1] != closing[-1]:
                 at = _after_key(text, at) if closing[-1] == "}" else at
                 continue
+            closing.pop()
+            at += 1
         else:
             at = DECODER.raw_decode(text, at)[1]
-        at = _skip(text, at)
-        while closing and text[at : at + 1] == closing[-1]:
+        while closing and text[(next_at := _skip(text, at)) : next_at + 1] == closing[-1]:
             closing.pop()
-            at = _skip(text, at + 1) if closing else at + 1
+            at = next_at + 1
         if not closing:
             return at
-        at = _after_comma(text, at, closing[-1])
+        at = _after_comma(text, _skip(text, at), closing[-1])
 
 
 def _skip(text: str, at: int) -> int:
