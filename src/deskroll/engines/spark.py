@@ -325,8 +325,8 @@ def _literally(url: str) -> str:
 
 def _local(url: str) -> str:
     """The path that a URL of a folder on this machine stands for: Hadoop would follow any link in it."""
-    found = re.match(r"file:(?://)?(/(?!/).*)", url, re.IGNORECASE | re.DOTALL)
-    return found[1] if found else ""
+    found = re.match(r"file:(?://[^/]+)?/+(.*)", url, re.IGNORECASE | re.DOTALL)
+    return f"/{found[1]}" if found else ""
 
 
 def _can_be_cut(file: SourceFile) -> bool:
