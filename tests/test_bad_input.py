@@ -12,7 +12,9 @@ import pytest
 import zstandard
 
 from deskroll.engines.duckdb import DuckDB
-from deskroll.source import Record, Unreadable, bad_file, list_folder, read_exactly
+from deskroll.exact import Record, bad_file, read_exactly
+from deskroll.opening import Unreadable
+from deskroll.source import list_folder
 from tests.conftest import Database, Dump, Sync, agent
 
 GOOD = agent(1)

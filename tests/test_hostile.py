@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from deskroll.source import Unreadable, list_folder, read_exactly
+from deskroll.exact import read_exactly
+from deskroll.opening import Unreadable
+from deskroll.source import list_folder
 from tests import hostile
 from tests.conftest import Database, Dump, Shell, Sync, Torture, agent, budget, card, sync_into, transaction
 from tests.test_model import empty

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from deskroll.engines import duckdb, spool
 from deskroll.engines.duckdb import DuckDB
-from deskroll.source import Record, Unreadable, bad_file, list_folder, read_exactly
+from deskroll.exact import Record, bad_file, read_exactly
+from deskroll.opening import Unreadable
+from deskroll.source import list_folder
 
 SELECT = """SELECT source_file, record_index, record, raw, fault,
     CASE WHEN record IS NULL AND fault IS NULL THEN 'UNREAD' END AS error_type FROM records"""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from pydantic import SecretStr
@@ -26,6 +26,7 @@ from deskroll.sync import Outcome, Refused, Request
 from deskroll.sync import publish_staged as publish_day
 from deskroll.sync import stage as stage_day
 from deskroll.sync import sync as sync_day
+from deskroll.terminal import progress, visible
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -119,7 +120,7 @@ def sync(
 ) -> None:
     """Read a day of a dump and publish it, in one transaction."""
     limits = Limits(allow_mass_change, max_rejected)
-    with report.progress() as tell:
+    with progress() as tell:
         outcome = _or_refused(
             lambda: sync_day(
                 _request(data, day, sync_date, only, engine),
@@ -142,7 +143,7 @@ def stage(
     as_json: Json = False,
 ) -> None:
     """Fill the staging tables with a day, and publish nothing: the first half of a sync."""
-    with report.progress() as tell:
+    with progress() as tell:
         sources = stage_day(
             _request(data, day, sync_date, only, engine),
             _settings(database_url, spark_conf),
@@ -167,7 +168,7 @@ def publish(
 ) -> None:
     """Publish what `stage` left in the staging tables: the second half of a sync."""
     limits = Limits(allow_mass_change, max_rejected)
-    with report.progress() as tell:
+    with progress() as tell:
         outcome = _or_refused(
             lambda: publish_day(_names(only), _settings(database_url), limits, tell, plan=plan, wait=not no_wait)
         )
@@ -280,7 +281,7 @@ def dump(database_url: DatabaseUrl = None) -> None:
 def migrate(database_url: DatabaseUrl = None) -> None:
     """Bring the database's tables up to date; every sync does this first."""
     target = database.url_of(_settings(database_url))
-    with report.progress() as tell, database.connect(target) as connection:
+    with progress() as tell, database.connect(target) as connection:
         checks.check_server(connection)
         with locked(connection, wait=True, waiting=tell):
             applied = migrations.migrate(connection)
@@ -354,11 +355,16 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(arguments: list[str]) -> None:
-    """Run the command line; what fails because an interrupt left it half way is the interrupt."""
+_WRONG_USAGE: Final = typer.BadParameter.__bases__[0]  # typer has no public name for it
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the command line and return its exit code; a failure that an interrupt left behind is the interrupt."""
     try:
-        app(arguments, prog_name="deskroll")
+        return app(arguments, prog_name="deskroll", standalone_mode=False) or 0
     except Exception as error:
+        if isinstance(error, _WRONG_USAGE):
+            return _tell_wrong_usage(error)
         context: BaseException | None = error
         while context:
             if isinstance(context, KeyboardInterrupt):
@@ -367,13 +373,23 @@ def _run(arguments: list[str]) -> None:
         raise
 
 
+def _tell_wrong_usage(error: Any) -> int:
+    """Have typer say what is wrong with a command line, without what a terminal would obey in it."""
+    from typer.rich_utils import rich_format_error
+
+    message = visible(error.format_message())
+    error.format_message = lambda: message
+    rich_format_error(error)
+    return int(error.exit_code)
+
+
 def main() -> int:
     """Run the command line; the one place where a failure becomes a message and an exit code, which is returned."""
     debug = "--debug" in sys.argv
     logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it logs is raised too, and told once
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
-        _run(arguments)
+        return _run(arguments)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1
     except BrokenPipeError:
@@ -394,4 +410,3 @@ def main() -> int:
             )
         )
         return 1
-    return 0

@@ -24,6 +24,9 @@ PARSE_ERROR = "PARSE_ERROR"
 VALIDATION_ERROR = "VALIDATION_ERROR"
 UNREAD = "UNREAD"  # the engine's fast reader doubts the file: it is to be read again, exactly
 
+_FEW_KEYS = 1000  # in all objects of a record together, up to which its keys are remembered to compare others with
+_SHOWN_KEYS = 10
+
 
 def check_records(contract: Contract) -> str:
     """Select every record of `records`, flattened into typed columns, with what is wrong with it."""
@@ -145,7 +148,8 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     {rows}
 ), usual AS (
     SELECT list(DISTINCT keys) AS shapes FROM (SELECT {keys} AS keys FROM located LIMIT 1000)
-    WHERE NOT list_contains(list_transform(keys, lambda k: list_unique(k) < len(k)), true)
+    WHERE list_aggregate(list_transform(keys, lambda k: coalesce(len(k), 0)), 'sum') <= {_FEW_KEYS}
+    AND NOT list_contains(list_transform(keys, lambda k: list_unique(k) < len(k)), true)
 ), parsed AS (
     SELECT *, {is_expected} AS is_expected, {parsed} AS p, {keys} AS keys,{found}
         NOT coalesce(list_contains((SELECT shapes FROM usual), keys), false) AS is_unusual
@@ -248,7 +252,7 @@ def _kept(contract: Contract, field: Field) -> str:
     """A column as it leaves; a key that stands twice in the record is no key that can be read."""
     if field.name != contract.key or contract.is_scalar:
         return field.name
-    times = f"len(list_filter(json_keys(value), lambda k: k = '{field.paths[0]}'))"
+    times = f"len(list_filter({_keys(contract, '')}, lambda k: k = '{field.paths[0]}'))"
     return f"CASE WHEN NOT is_unusual OR {times} < 2 THEN {field.name} END AS {field.name}"
 
 
@@ -277,10 +281,9 @@ def _tell_list(name: str) -> str:
 
 
 def _tell_object(contract: Contract, path: str, label: str) -> str:
-    keys = _keys(path)
-    twice = f"list_filter(list_distinct({keys}), lambda k: len(list_filter({keys}, lambda other: other = k)) > 1)"
-    said = f"""CASE WHEN {_has_key_twice(path)}
-            THEN {_subject(path, label)} || ': has a key more than once: ' || array_to_string({twice}, ', ') END"""
+    keys = _keys(contract, path)
+    said = f"""CASE WHEN list_unique({keys}) < len({keys})
+            THEN {_subject(path, label)} || ': has a key more than once: ' || {_shown_twice(keys)} END"""
     if not path:
         return said
     found = _found_no_object(f"json_extract(value, '$.{path}')")
@@ -289,16 +292,23 @@ def _tell_object(contract: Contract, path: str, label: str) -> str:
             THEN {_subject(path, label) + found} END"""
 
 
+def _shown_twice(keys: str) -> str:
+    """The keys that a list has more than once, as a message shows them: the first few, each at most 60 characters."""
+    twice = f"list_filter(map_entries(list_histogram({keys})), lambda e: e.value > 1)"
+    few = f"list_sort(list_transform({twice}, lambda e: left(e.key, 60)))[1:{_SHOWN_KEYS}]"
+    more = (
+        f"CASE WHEN len({twice}) > {_SHOWN_KEYS} THEN ' and ' || (len({twice}) - {_SHOWN_KEYS}) || ' more' ELSE '' END"
+    )
+    return f"array_to_string({few}, ', ') || {more}"
+
+
 def _found_no_object(json: str) -> str:
     return f" || ': found ' || {_shown_json(json)} || ', expected an object'"
 
 
-def _keys(path: str) -> str:
-    return f"json_keys(value, '$.{path}')" if path else "json_keys(value)"
-
-
-def _has_key_twice(path: str) -> str:
-    return f"list_unique({_keys(path)}) < len({_keys(path)})"
+def _keys(contract: Contract, path: str) -> str:
+    """The keys of a record, or of an object in it, as the step `parsed` has them."""
+    return f"keys[{['', *contract.objects].index(path) + 1}]"
 
 
 def _is_no_object(contract: Contract, path: str) -> str:

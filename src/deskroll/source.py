@@ -1,36 +1,20 @@
-"""A day's folders and files: which there are, and the exact way to read one.
+"""A day's folders and files: which there are. `opening` opens one, `exact` reads it."""
 
-The reader here is the authority on what is JSON (RFC 8259, UTF-8) and where each record stands. It is exact, bounded in
-memory and slow (tens of MB a second); an engine may read faster what raises no doubt and come here for the rest.
-"""
-
-import codecs
 import difflib
-import gzip
 import hashlib
-import json
 import os
 import re
 import stat
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from typing import IO, Final, NamedTuple
-
-import zstandard
+from typing import Final, NamedTuple
 
 from deskroll.errors import InputError, UsageError
 
-MAX_RECORD: Final = 16 * 1024 * 1024  # characters of one record
 SETTLED_AFTER: Final = 2_000_000_000  # nanoseconds after which a file's times tell its state
-MOST_UNPACKED: Final = 250  # times its packed size, for a file that unpacks to more than the following
-SMALL_UNPACKED: Final = 64 * 1024 * 1024  # bytes
-KEPT_OF_A_BAD_FILE: Final = 64 * 1024  # bytes of an unreadable file that go into quarantine
-_CHUNK: Final = 1024 * 1024
+SMALL_UNPACKED: Final = 64 * 1024 * 1024  # bytes that a folder's compressed files may unpack to beyond their ratio
 _NAME: Final = re.compile(r"\.(json|ndjson|jsonl)(\.gz|\.zst)?$", re.IGNORECASE)
 
 
@@ -39,7 +23,9 @@ class SourceFile(NamedTuple):
 
     `name` is its path inside the day's folder; `size` its bytes on disk, -1 where it is no regular file; `is_lines`
     whether it holds one record a line; `compression` is `.gz`, `.zst` or nothing; `stamp` is what no change of the file
-    leaves as it was: inode, time of modification, time of change.
+    leaves as it was: inode, time of modification, time of change. `root` is the resolved path of the dump that the file
+    must lie in, or nothing for a file that deskroll itself wrote; `allowance` is the number of bytes that it may unpack
+    to beyond its ratio.
     """
 
     path: str
@@ -48,6 +34,8 @@ class SourceFile(NamedTuple):
     is_lines: bool = False
     compression: str = ""
     stamp: tuple[int, ...] = ()
+    root: str = ""
+    allowance: int = SMALL_UNPACKED
 
 
 @dataclass(frozen=True)
@@ -60,27 +48,14 @@ class Folder:
     found: bool = True
 
 
-class Record(NamedTuple):
-    """One record as read: its 0-based place, its JSON, the text as it came where that had to be mended, or a fault.
-
-    A fault without a position is the whole file's.
-    """
-
-    position: int | None
-    record: str | None
-    raw: str | None = None
-    fault: str | None = None
-
-
-class Unreadable(Exception):  # noqa: N818 - a verdict on a file that becomes a quarantine row, never a person's error
-    """A file that is not what it should be; the message says what was found, and where."""
-
-
 def find_day(dump: str, label: str) -> str:
     """The folder of a sync day: `sync-<label>/`, else `<label>/`.
 
+    A dump that is itself a link is resolved once, so that a run reads one dump even if the link is changed meanwhile.
+
     Raises:
         UsageError: there is no such dump or day; the message names the days that there are.
+        InputError: the day's folder is a link that leads out of the dump.
     """
     folder = Path(dump)
     if not folder.is_dir():
@@ -88,9 +63,25 @@ def find_day(dump: str, label: str) -> str:
         raise UsageError(f"There is no dump folder {dump}.", hint)
     for name in day_folders(label):
         if (folder / name).is_dir():
-            return str(folder / name)
+            return _inside_dump(folder, name)
     days = sorted(e.name.removeprefix("sync-") for e in folder.iterdir() if e.is_dir() and not e.name.startswith("."))
     raise no_such_day(dump, label, days)
+
+
+def _inside_dump(folder: Path, name: str) -> str:
+    root = os.path.realpath(folder)
+    if not lies_in(os.path.realpath(folder / name), root):
+        raise InputError(
+            f"The folder {name} is a link that leads out of the dump {folder}.",
+            "Copy the folder into the dump, or give the dump that it is in.",
+        )
+    is_link = root != os.path.abspath(folder)  # noqa: PTH100 - pathlib has nothing that leaves links as they are
+    return str((Path(root) if is_link else folder) / name)
+
+
+def lies_in(path: str, root: str) -> bool:
+    """Whether a resolved path is a resolved folder or lies in it."""
+    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
 
 def is_url(dump: str) -> bool:
@@ -119,13 +110,18 @@ def no_such_day(dump: str, label: str, days: list[str]) -> UsageError:
 def list_folder(day: str, name: str, resource: str) -> Folder:
     """List one source folder of a day; other files than JSON, and sub-folders, are passed over.
 
+    If a file or the folder itself is a link that leads out of the dump, it counts as a file that cannot be read.
+
     Raises:
         InputError: the folder is there and may not be listed.
     """
-    files: list[SourceFile] = []
+    path = os.path.join(day, name)  # noqa: PTH118 - paths are plain text here, for speed
+    root = os.path.realpath(os.path.dirname(day))  # noqa: PTH120 - as above
+    if os.path.lexists(path) and not lies_in(os.path.realpath(path), root):
+        return Folder(name, resource, (describe(name, f"{path}/", root=root),))
     try:
-        with os.scandir(os.path.join(day, name)) as entries:  # noqa: PTH118 - paths are plain text here, for speed
-            files.extend(_source_file(name, entry) for entry in entries if is_json(entry.name) and not _is_dir(entry))
+        with os.scandir(path) as entries:
+            files = [_source_file(name, entry, root) for entry in entries if is_json(entry.name)]
     except (FileNotFoundError, NotADirectoryError):
         return Folder(name, resource, found=False)
     except OSError as error:
@@ -133,7 +129,13 @@ def list_folder(day: str, name: str, resource: str) -> Folder:
             f"{day}/{name} cannot be listed: {error.strerror}.",
             "Let this user read the folder, or leave it out.",
         ) from error
-    return Folder(name, resource, tuple(sorted(files, key=lambda f: f.name)))
+    listed = sorted(filter(None, files), key=lambda f: f.name)
+    return Folder(name, resource, tuple(f._replace(allowance=allowance(listed)) for f in listed))
+
+
+def allowance(files: Iterable[SourceFile]) -> int:
+    """The bytes that each compressed file of a folder may unpack to beyond its ratio: equal shares of a fixed sum."""
+    return SMALL_UNPACKED // max(sum(bool(f.compression) for f in files), 1)
 
 
 def is_json(name: str) -> bool:
@@ -141,7 +143,7 @@ def is_json(name: str) -> bool:
     return _NAME.search(name) is not None
 
 
-def describe(folder: str, path: str, size: int = -1, stamp: tuple[int, ...] = ()) -> SourceFile:
+def describe(folder: str, path: str, size: int = -1, stamp: tuple[int, ...] = (), root: str = "") -> SourceFile:
     """A file of a folder, by its path, whose last part says what is in it."""
     base = path.rpartition("/")[2]
     match = _NAME.search(base)
@@ -149,23 +151,21 @@ def describe(folder: str, path: str, size: int = -1, stamp: tuple[int, ...] = ()
     if not name.isprintable():  # a name that is not UTF-8, or that would break a line
         name = os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
     is_lines = match is not None and match[1].lower() != "json"
-    return SourceFile(path, name, size, is_lines, ((match and match[2]) or "").lower(), stamp)
+    return SourceFile(path, name, size, is_lines, ((match and match[2]) or "").lower(), stamp, root)
 
 
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a loop of links is a file that cannot be read
-        return False
-
-
-def _source_file(folder: str, entry: os.DirEntry[str]) -> SourceFile:
+def _source_file(folder: str, entry: os.DirEntry[str], root: str) -> SourceFile | None:
+    """The file of an entry; None for a sub-folder. Nothing out of the dump is looked at."""
+    if entry.is_symlink() and not lies_in(os.path.realpath(entry.path), root):
+        return describe(folder, entry.path, root=root)
     try:
         status = entry.stat()
-    except OSError:  # a dangling link: reading it will say so
-        return describe(folder, entry.path)
+    except OSError:  # a dangling link, or a loop of links: reading it will say so
+        return describe(folder, entry.path, root=root)
+    if stat.S_ISDIR(status.st_mode):
+        return None
     size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-    return describe(folder, entry.path, size, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
+    return describe(folder, entry.path, size, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns), root)
 
 
 def fingerprint(folders: Iterable[Folder], what_else: str) -> str | None:
@@ -181,295 +181,3 @@ def fingerprint(folders: Iterable[Folder], what_else: str) -> str | None:
                 return None
             digest.update(f"{file.name} {file.size} {file.stamp}\n".encode())
     return digest.hexdigest()
-
-
-def open_bytes(file: SourceFile) -> Iterator[bytes]:
-    """The file's bytes, unpacked, in chunks of at most a few MB.
-
-    Raises:
-        Unreadable: it cannot be opened, is no regular file, or its compressed data are damaged, cut short or a bomb.
-    """
-    unpacked = 0
-    try:
-        if not stat.S_ISREG(os.stat(file.path).st_mode):  # noqa: PTH116 - paths are plain text here, for speed
-            raise Unreadable("is not a regular file")
-        with open(file.path, "rb") as stream:  # noqa: PTH123 - as above
-            most = max(SMALL_UNPACKED, MOST_UNPACKED * os.fstat(stream.fileno()).st_size)
-            for chunk in _UNPACK[file.compression](stream):
-                unpacked += len(chunk)
-                if file.compression and unpacked > most:
-                    raise Unreadable(f"unpacks to more than {MOST_UNPACKED} times its size")
-                yield chunk
-    except EOFError as error:
-        raise Unreadable("ends before its compressed data do: the file is cut short") from error
-    except (zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        raise Unreadable(f"cannot be unpacked: {error}") from error
-    except OSError as error:
-        raise Unreadable(f"cannot be read: {error.strerror}") from error
-
-
-def _plain(stream: IO[bytes]) -> Iterator[bytes]:
-    while chunk := stream.read(_CHUNK):
-        yield chunk
-
-
-def _gunzip(stream: IO[bytes]) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=stream) as unpacked:
-        while chunk := unpacked.read(_CHUNK):
-            yield chunk
-
-
-def _unzstd(stream: IO[bytes]) -> Iterator[bytes]:
-    # `stream_reader` ends quietly where a frame is cut short, so the frames are followed one by one; and a few bytes at
-    # a time, because each four of them may become 128 KiB.
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    packed = b""
-    while packed or (packed := stream.read(1024)):
-        if frame.eof:
-            frame = zstandard.ZstdDecompressor().decompressobj()
-        yield frame.decompress(packed)
-        packed = frame.unused_data
-    if not frame.eof:
-        raise EOFError
-
-
-_UNPACK: Final[dict[str, Callable[[IO[bytes]], Iterator[bytes]]]] = {
-    "": _plain,
-    ".gz": _gunzip,
-    ".zst": _unzstd,
-}
-
-
-def read_exactly(file: SourceFile, resource: str) -> Iterator[Record]:
-    """Read every record of a file, whatever its shape: an object, an array, an envelope, or a record a line.
-
-    A bad line is a fault of that line.
-
-    Raises:
-        Unreadable: the file is not JSON to its end; what was yielded before does not count.
-    """
-    if file.is_lines:
-        yield from _read_lines(file)
-    else:
-        yield from _Reader(open_bytes(file)).records(("results", resource))
-
-
-def bad_file(file: SourceFile, fault: str) -> Record:
-    """The one quarantine row of a file that could not be read: what is wrong, and how the file begins."""
-    head = b""
-    try:
-        for chunk in open_bytes(file):
-            head += chunk
-            if len(head) >= KEPT_OF_A_BAD_FILE:
-                break
-    except Unreadable:
-        pass  # what could be read before the fault is kept
-    if not head:  # nor unpacked: the file as it is
-        with suppress(OSError, Unreadable):
-            head = next(open_bytes(file._replace(compression="")), b"")
-    return Record(None, None, _readable(head), f"the file {fault}")
-
-
-def _readable(data: bytes) -> str:
-    """The beginning of bytes that are no JSON, as text that PostgreSQL can store."""
-    text = data[:KEPT_OF_A_BAD_FILE].decode("utf-8", "backslashreplace")
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", lambda m: f"\\x{ord(m[0]):02x}", text)
-
-
-def _is_short(line: bytes) -> bool:
-    return len(line) <= MAX_RECORD
-
-
-def _split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines of a stream of bytes, without their ends."""
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from takewhile(_is_short, lines)
-        if not all(map(_is_short, (*lines, rest))):
-            raise Unreadable(f"has a line longer than {MAX_RECORD // 1024 // 1024} MiB")
-    if rest:
-        yield rest
-
-
-def _read_lines(file: SourceFile) -> Iterator[Record]:
-    index = 0
-    for number, line in enumerate(_split_lines(open_bytes(file)), start=1):
-        text = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").strip(b" \t\r")
-        if not text:
-            continue
-        try:
-            _DECODER.decode(text.decode())
-            yield _mended(index, text.decode())
-        except (ValueError, RecursionError) as error:
-            yield Record(index, None, _readable(text), f"the line {_say(error)}")
-        index += 1
-
-
-def _mended(index: int, text: str) -> Record:
-    r"""A record, with `\u0000` in place of each lone surrogate: neither can be stored, and parsers refuse this one."""
-    if _SURROGATE.search(text):
-        mended = _ESCAPE.sub(lambda m: "\\u0000" if m["lone"] else m[0], text)
-        if mended != text:
-            return Record(index, mended, raw=text)
-    return Record(index, text)
-
-
-_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
-_ESCAPE: Final = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
-)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
-
-
-# Numbers stay text: only the bounds of a value matter here, and Python refuses integers of over 4,300 digits.
-_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, parse_int=str, parse_float=str)
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
-
-
-def _say(error: Exception) -> str:
-    match error:
-        case json.JSONDecodeError():
-            return f"is not JSON: {error.msg.removesuffix(' at')} at character {error.pos}"
-        case UnicodeDecodeError():
-            return f"is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        case RecursionError():
-            return "is nested too deeply to be read"
-        case _:
-            return f"is not JSON: {error}"
-
-
-class _Reader:
-    """A JSON document read value by value through a window of text that moves over it."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")()
-        self._bytes_before = 0
-        self._text = ""
-        self._at = 0
-        self._characters_before = 0
-        self._is_whole = False
-
-    def records(self, lists: tuple[str, ...]) -> Iterator[Record]:
-        """Every record of the document; `lists` are the keys under which an envelope has its records."""
-        match self._peek():
-            case "":
-                return
-            case "[":
-                yield from self._elements(0)
-            case "{":
-                yield from self._object(lists)
-            case _:
-                value = self._value()
-                raise Unreadable(f"holds {value[:60]}, expected an object, an array or an envelope")
-        if self._peek():
-            raise self._unexpected("more text after the document's end")
-
-    def _elements(self, index: int) -> Iterator[Record]:
-        self._expect("[")
-        if self._peek() == "]":
-            self._expect("]")
-            return
-        while True:
-            self._forget()
-            yield _mended(index, self._value())
-            index += 1
-            if self._expect(",", "]") == "]":
-                return
-
-    def _object(self, lists: tuple[str, ...]) -> Iterator[Record]:
-        """An envelope's records or, where no member is a list of records, the object itself as the one record."""
-        begin, index, is_envelope = self._at, 0, False
-        self._expect("{")
-        closed = self._peek() == "}" and self._expect("}") == "}"
-        while not closed:
-            if self._peek() != '"':
-                raise self._unexpected("a key in quotes was expected")
-            key = json.loads(self._value())
-            self._expect(":")
-            if key in lists and self._peek() == "[":
-                is_envelope = True
-                for record in self._elements(index):
-                    index += 1
-                    yield record
-            else:
-                self._value()
-            if is_envelope:
-                self._forget()
-            closed = self._expect(",", "}") == "}"
-        if not is_envelope:
-            yield _mended(0, self._text[begin : self._at])
-
-    def _value(self) -> str:
-        """The text of the value that begins here, and move past it."""
-        self._peek()
-        while True:
-            try:
-                _, end = _DECODER.raw_decode(self._text, self._at)
-            except json.JSONDecodeError as error:
-                if not self._more():
-                    raise self._unexpected(error.msg.removesuffix(" at"), error.pos) from error
-                continue
-            except (ValueError, RecursionError) as error:
-                raise Unreadable(_say(error)) from error
-            # A number at the window's edge may go on behind it.
-            if end < len(self._text) or not self._more():
-                value = self._text[self._at : end]
-                self._at = end
-                return value
-
-    def _peek(self) -> str:
-        """The next character that is no white space; nothing at the end."""
-        while True:
-            found = _SPACE.match(self._text, self._at)
-            self._at = found.end() if found else self._at
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._more():
-                return ""
-
-    def _expect(self, *characters: str) -> str:
-        found = self._peek()
-        if found not in characters or not found:
-            raise self._unexpected(f"expected {' or '.join(characters)}")
-        self._at += 1
-        return found
-
-    def _forget(self) -> None:
-        if self._at > _CHUNK:
-            self._characters_before += self._at
-            self._text, self._at = self._text[self._at :], 0
-
-    def _more(self) -> bool:
-        """Widen the window, at least doubling what is still ahead, so that a long value is not read over and over."""
-        if self._is_whole:
-            return False
-        if len(self._text) > MAX_RECORD:
-            raise Unreadable(f"has a record longer than {MAX_RECORD // 1024 // 1024} MiB")
-        parts, wanted = [self._text], max(len(self._text) - self._at, 1)
-        while wanted > 0 and not self._is_whole:
-            chunk = next(self._chunks, None)
-            self._is_whole = chunk is None
-            pending = len(self._decode.getstate()[0])
-            try:
-                text = self._decode.decode(chunk or b"", final=self._is_whole)
-            except UnicodeDecodeError as error:
-                offset = self._bytes_before - pending + error.start
-                byte = error.object[error.start]
-                raise Unreadable(f"is not UTF-8: byte 0x{byte:02x} at offset {offset}") from error
-            self._bytes_before += len(chunk or b"")
-            parts.append(text)
-            wanted -= len(text)
-        grown = "".join(parts)
-        was, self._text = len(self._text), grown
-        return len(grown) > was
-
-    def _unexpected(self, what: str, at: int | None = None) -> Unreadable:
-        position = self._characters_before + (self._at if at is None else at)
-        found = self._text[self._at if at is None else at :][:20]
-        shown = f"found {found!r}" if found else "the file ends there"
-        return Unreadable(f"is not JSON: {what} at character {position}, {shown}")

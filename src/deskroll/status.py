@@ -72,10 +72,10 @@ def _reading(settings: Settings) -> Iterator[Connection]:
 
 
 def _load(text: str | bytes) -> Any:
-    """A JSON value; what Python cannot hold and write again (nested too deeply, a number too long) as its text."""
+    """A JSON value; what Python cannot hold and write again (nested too deeply, a number too large) as its text."""
     try:
         value = json.loads(text)
-        json.dumps(value)
+        json.dumps(value, allow_nan=False)
     except (RecursionError, ValueError):
         return text if isinstance(text, str) else text.decode()
     return value

@@ -5,7 +5,7 @@ Three ways to read a file, each for what it is best at:
 - plain arrays and lines of some size by DuckDB itself, as they lie on disk;
 - everything else by DuckDB from a few large files into which Python has laid it (`spool`): opening tens of thousands of
   small files costs DuckDB four times what it costs Python;
-- whatever DuckDB doubts by `source.read_exactly`, which says exactly what is wrong, and where.
+- whatever DuckDB doubts by `exact.read_exactly`, which says exactly what is wrong, and where.
 
 Either way the record is the text of the file, not a digit changed.
 """
@@ -18,31 +18,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import duckdb
 
+from deskroll.bounds import ALWAYS_FEW, MAX_TEXT, MAX_VALUES
 from deskroll.engines import Rows, Sink
 from deskroll.engines.spool import DocumentSpool, no_room
 from deskroll.errors import EngineError
+from deskroll.exact import Record, bad_file, read_exactly
 from deskroll.flatten import UNREAD, sql_text
-from deskroll.source import (
-    Folder,
-    Record,
-    SourceFile,
-    Unreadable,
-    bad_file,
-    find_day,
-    list_folder,
-    open_bytes,
-    read_exactly,
-)
+from deskroll.opening import CAN_REOPEN, Unreadable, open_bytes, open_file, reopened
+from deskroll.source import Folder, SourceFile, find_day, list_folder
 
 _DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itself
 _EDGE: Final = 4096  # bytes in which it must begin and end
+_OPEN_AT_ONCE: Final = 100  # large files; the system may allow a process few descriptors
 _SPOOL_CHUNK: Final = 4 * 1024 * 1024
 _ROW, _COLUMN = b"\x1e", b"\x1f"  # control characters, which no JSON text holds
 TEMP: Final = "deskroll-engine-"
@@ -57,6 +51,11 @@ _IS_LAX: Final = r"""(
         regexp_matches(json, ',[ \t\r\n]*[}\]]') OR (json ILIKE '%nan%' OR json ILIKE '%inf%')
         AND regexp_matches(json, '(?i)(^|[:,\[])[ \t\r\n]*-?(nan|inf|infinity)[ \t\r\n]*([,}\]]|$)')
     )"""
+
+
+# Whether a record may hold too much: the exact reader tells. Few records are so long that it has to be asked.
+_MAY_HOLD_TOO_MUCH: Final = f"""CASE WHEN strlen(json) > {MAX_TEXT} THEN true WHEN strlen(json) > {ALWAYS_FEW}
+        THEN strlen(json) - strlen(translate(json, ',[{{', '')) > {MAX_VALUES} ELSE false END"""
 
 
 _FROM_EXACT: Final = """SELECT part[1] AS source_file, try_cast(part[2] AS BIGINT) AS record_index,
@@ -75,7 +74,8 @@ def _from_json(place: str, *, is_lines: bool) -> str:
     """Read whole files by DuckDB: a line that is no JSON comes back as NULL, an array that is none fails them all."""
     style = "'newline_delimited', ignore_errors = true" if is_lines else "'array'"
     return f"""SELECT {place} AS source_file, NULL AS record_index,
-    CASE WHEN NOT {_IS_LAX} THEN CAST(json AS VARCHAR) END AS record, NULL AS raw, NULL AS fault
+    CASE WHEN {_MAY_HOLD_TOO_MUCH} THEN NULL WHEN NOT {_IS_LAX} THEN CAST(json AS VARCHAR) END AS record,
+    NULL AS raw, NULL AS fault
 FROM read_json_objects(?, format = {style}, filename = true)"""
 
 
@@ -163,7 +163,7 @@ class DuckDB:
                 large.append(file)
             elif not spools[file.is_lines].add(file):
                 doubtful.append(file.name)
-        doubtful += self._read_large(folder.name, large, table, insert)
+        doubtful += self._read_large(large, table, insert)
         for spool in spools:
             spool.close()
             doubtful += self._read_spool(spool, table, insert)
@@ -255,14 +255,13 @@ class DuckDB:
                 "Free space in the temporary folder (DESKROLL_TEMP_FOLDER) or raise DESKROLL_MEMORY_LIMIT.",
             ) from error
 
-    def _read_large(self, folder: str, files: list[SourceFile], table: str, insert: Insert) -> list[str]:
+    def _read_large(self, files: list[SourceFile], table: str, insert: Insert) -> list[str]:
         """Insert the records of large files; return the names of those that DuckDB cannot read."""
         bad: list[str] = []
-        place = f"'{folder}/' || parse_filename(filename, false, 'forward_slash')"
         for is_lines in (False, True):
-            some = {f.path: f.name for f in files if f.is_lines == is_lines}
-            unreadable = self._insert_readable(list(some), _from_json(place, is_lines=is_lines), insert)
-            bad += [some[path] for path in unreadable]
+            some = [f for f in files if f.is_lines == is_lines]
+            for begin in range(0, len(some), _OPEN_AT_ONCE):
+                bad += self._insert_open(some[begin : begin + _OPEN_AT_ONCE], is_lines, insert)
         # DuckDB keeps the order of a file's records in that of the rows, and so far no row has been deleted.
         self._run(
             f"""UPDATE {table} SET record_index = {table}.rowid - begin.row
@@ -270,6 +269,23 @@ class DuckDB:
             WHERE begin.source_file = {table}.source_file"""
         )
         return bad
+
+    def _insert_open(self, files: list[SourceFile], is_lines: bool, insert: Insert) -> list[str]:
+        """Insert the records of files as they are opened here; return the names of those that cannot be read."""
+        with ExitStack() as open_files:
+            names: dict[str, str] = {}
+            bad: list[str] = []
+            for file in files:
+                try:
+                    names[reopened(open_files.enter_context(open_file(file)))] = file.name
+                except Unreadable:
+                    bad.append(file.name)
+            # By number: the descriptor of each, which is the last part of the path.
+            by_number = {int(path.rpartition("/")[2]): name for path, name in names.items()}
+            listed = ", ".join(sql_text(by_number.get(number, "")) for number in range(max(by_number, default=0) + 1))
+            place = f"list_extract([{listed}], CAST(parse_filename(filename) AS BIGINT) + 1)"
+            unreadable = self._insert_readable(list(names), _from_json(place, is_lines=is_lines), insert)
+            return bad + [names[path] for path in unreadable]
 
     def _read_spool(self, spool: DocumentSpool, table: str, insert: Insert) -> list[str]:
         """Insert the records in a spool; return the names of the files in those chunks that DuckDB cannot read."""
@@ -302,15 +318,18 @@ class DuckDB:
         return [spool.names[number] for path in bad for number in numbers[path]]
 
     def _insert_readable(self, paths: list[str], reader: str, insert: Insert) -> list[str]:
-        """Insert what can be read; return the paths of what cannot."""
+        """Insert what can be read; return the paths of what cannot.
+
+        What takes too much memory together, though not each file by itself, counts as what cannot be read.
+        """
         unreadable: list[str] = []
-        try:
-            if paths:
-                insert(reader, paths)
-        except (duckdb.Error, EngineError):
-            unreadable = [path for path in paths if not self._can_read(reader, path)]
-            if len(unreadable) < len(paths):
+        while len(unreadable) < len(paths):
+            try:
                 insert(reader, [path for path in paths if path not in unreadable])
+            except (duckdb.Error, EngineError):
+                unreadable = paths if unreadable else [p for p in paths if not self._can_read(reader, p)] or paths
+            else:
+                break
         return unreadable
 
     def _can_read(self, reader: str, path: str) -> bool:
@@ -391,16 +410,16 @@ def _is_large(file: SourceFile) -> bool:
 
     It takes for whole a compressed stream that is cut short between lines, and an array that ends after a comma.
     """
-    if file.size < _DIRECT_FROM or file.compression or not file.name.endswith(file.path.rpartition(os.sep)[2]):
+    if file.size < _DIRECT_FROM or file.compression or not CAN_REOPEN:
         return False
     if file.is_lines:
         return True
     try:
-        with open(file.path, "rb") as stream:  # noqa: PTH123 - paths are plain text here, for speed
+        with open_file(file) as stream:
             head = stream.read(_EDGE).removeprefix(_BOM).lstrip(_SPACE)
             stream.seek(max(file.size - _EDGE, 0))
             tail = stream.read(_EDGE).rstrip(_SPACE)
-    except OSError:
+    except (OSError, Unreadable):
         return False
     return head.startswith(b"[") and tail.endswith(b"]") and not tail[:-1].rstrip(_SPACE).endswith(b",")
 

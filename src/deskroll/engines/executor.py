@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from deskroll.engines import Rows, Sink
 from deskroll.engines.duckdb import TEMP, DuckDB
-from deskroll.source import Folder, SourceFile, describe
+from deskroll.opening import Unreadable, open_file
+from deskroll.source import SMALL_UNPACKED, Folder, SourceFile, describe
 
 Batches = Iterator[pa.RecordBatch]
 
@@ -33,27 +34,28 @@ class Part(NamedTuple):
     begin: int | None = None
 
 
-PartReader = Callable[[str, Batches, Path], Iterator[Part]]
-"""Makes local files of a task's rows: takes the folder's name, the rows, and a place for temporary files."""
+PartReader = Callable[[str, str, Batches, Path], Iterator[Part]]
+"""Makes local files of a task's rows: takes the folder's name, the dump, the rows, and a place for temporary files."""
 
 
-def listed(folder: str, batches: Batches, temp: Path) -> Iterator[Part]:
+def listed(folder: str, root: str, batches: Batches, temp: Path) -> Iterator[Part]:
     """Files that every executor sees under the same path; rows: path BINARY, size, begin, end BIGINT."""
     for number, row in enumerate(_rows(batches)):
         path = os.fsdecode(row["path"])
+        file = describe(folder, path, row["size"], root=root)
         if row["begin"] is None:
-            yield Part(describe(folder, path, row["size"]))
+            yield Part(file)
         else:
             place = _place(temp, number, path)
             try:
-                _cut_lines(path, place, row["begin"], row["end"])
-            except OSError:  # reading all of it will say what is wrong
-                yield Part(describe(folder, path), row["begin"])
+                _cut_lines(file, place, row["begin"], row["end"])
+            except (OSError, Unreadable):  # reading all of it will say what is wrong
+                yield Part(file._replace(size=-1), row["begin"])
             else:
                 yield Part(describe(folder, str(place), place.stat().st_size), row["begin"])
 
 
-def fetched(folder: str, batches: Batches, temp: Path) -> Iterator[Part]:
+def fetched(folder: str, _: str, batches: Batches, temp: Path) -> Iterator[Part]:
     """Files that Spark has read; rows: path STRING, content BINARY."""
     for number, row in enumerate(_rows(batches)):
         place = _place(temp, number, row["path"])
@@ -61,7 +63,7 @@ def fetched(folder: str, batches: Batches, temp: Path) -> Iterator[Part]:
         yield Part(describe(folder, str(place), len(row["content"])))
 
 
-def fetched_lines(folder: str, batches: Batches, temp: Path) -> Iterator[Part]:
+def fetched_lines(folder: str, _: str, batches: Batches, temp: Path) -> Iterator[Part]:
     """Lines that Spark has read, those of a part of a file together; rows: path (quoted), begin BIGINT, line BINARY."""
     parts = groupby(_rows(batches), key=lambda row: (row["path"], row["begin"]))
     for number, ((path, begin), rows) in enumerate(parts):
@@ -83,9 +85,9 @@ def _place(temp: Path, number: int, path: str) -> Path:
     return folder / path.rpartition("/")[2]
 
 
-def _cut_lines(path: str, to: Path, begin: int, end: int) -> None:
+def _cut_lines(file: SourceFile, to: Path, begin: int, end: int) -> None:
     """Copy the lines of a file that begin in a range of bytes."""
-    with Path(path).open("rb") as source, to.open("wb") as sink:
+    with open_file(file) as source, to.open("wb") as sink:
         if begin:
             source.seek(begin - 1)
             deque(_rest_of_line(source), maxlen=0)
@@ -138,16 +140,19 @@ class ReadFiles(Task):
     resource: str
     select: str
     parts: PartReader
+    root: str = ""
+    allowance: int = SMALL_UNPACKED
 
     def run(self, batches: Batches) -> Batches:
         """Yield the rows of all files."""
         with tempfile.TemporaryDirectory(prefix=f"{TEMP}task-") as temp, self.open() as engine:
             whole: list[SourceFile] = []
-            for part in self.parts(self.folder, batches, Path(temp)):
+            for part in self.parts(self.folder, self.root, batches, Path(temp)):
+                file = part.file._replace(allowance=self.allowance)
                 if part.begin is None:
-                    whole.append(part.file)
+                    whole.append(file)
                 else:
-                    yield from self._read(engine, [part.file], part.begin)
+                    yield from self._read(engine, [file], part.begin)
             if whole:
                 yield from self._read(engine, whole, None)
 

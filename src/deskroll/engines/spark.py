@@ -119,6 +119,9 @@ class Spark:
         """The folder of a sync day; see `source.find_day`."""
         if not is_url(dump):
             return source.find_day(dump, label)
+        path = _local(dump)
+        if path and Path(path).is_dir():
+            return source.find_day(path, label)
         root = dump.rstrip("/")
         for name in source.day_folders(label):
             if self._list(f"{root}/{name}", limit=1) is not None:
@@ -148,7 +151,9 @@ class Spark:
 
     def read(self, folder: Folder, select: str, table: str) -> bool:
         """Run a SELECT over all records of a folder; see `Engine.read`."""
-        task = ReadFiles(self._settings.memory_limit, folder.name, folder.resource, select, listed)
+        root = next((f.root for f in folder.files), "")
+        share = source.allowance(folder.files)
+        task = ReadFiles(self._settings.memory_limit, folder.name, folder.resource, select, listed, root, share)
         with _explained():
             self._expect(sum(max(f.size, 0) for f in folder.files))
             schema = from_arrow_schema(task.schema())
@@ -316,6 +321,12 @@ def _files(session: SparkSession, url: str, names: str = "*") -> DataFrame:
 def _literally(url: str) -> str:
     """A URL as Spark takes it: it reads `*`, `?`, `[` and `{` in one as a pattern."""
     return re.sub(r"([*?\[\]{}\\])", r"\\\1", url)
+
+
+def _local(url: str) -> str:
+    """The path that a URL of a folder on this machine stands for: Hadoop would follow any link in it."""
+    found = re.match(r"file:(?://[^/]+)?/+(.*)", url, re.IGNORECASE | re.DOTALL)
+    return f"/{found[1]}" if found else ""
 
 
 def _can_be_cut(file: SourceFile) -> bool:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import IO, Any, Final
 from uuid import uuid4
 
+from deskroll.bounds import MAX_RECORD
 from deskroll.errors import EngineError
-from deskroll.source import MAX_RECORD, SourceFile, Unreadable, open_bytes
+from deskroll.opening import Unreadable, open_bytes, open_descriptor
+from deskroll.source import SourceFile
 
 _CHUNK: Final = 4 * 1024 * 1024  # bytes after which the next file begins a new chunk
 _MARGIN: Final = 64 * 1024  # bytes at either end of a large file in which its list must begin and end
@@ -206,13 +208,12 @@ def _read(file: SourceFile) -> Iterator[bytes]:
 
 def _read_once(file: SourceFile) -> Iterator[bytes]:
     # What is written while we read is read next time: the file as it was listed.
+    descriptor = open_descriptor(file)
     try:
-        descriptor = os.open(file.path, os.O_RDONLY)
-        try:
-            data = os.read(descriptor, file.size)
-        finally:
-            os.close(descriptor)
+        data = os.read(descriptor, file.size)
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
     if data:
         yield data
