@@ -20,6 +20,7 @@ from syrupy.assertion import SnapshotAssertion
 from deskroll.errors import DatabaseError
 from deskroll.postgres import database
 from deskroll.postgres.locks import locked
+from deskroll.postgres.session import backend_pid
 from deskroll.settings import Settings
 from tests.conftest import (
     DAYS,
@@ -437,17 +438,20 @@ def test_a_connection_lost_in_the_middle_of_a_copy_is_told(shell: Shell, dump: D
 def test_a_second_run_waits_for_the_first(shell: Shell, dump: Dump, db: Database) -> None:
     dump.write("day1", "agent_details", [agent(1)])
     arguments = [sys.executable, "-m", "deskroll", "sync", str(dump.path), "--day", "day1"]
-    with (
-        database.connect(shell.url) as other,
-        locked(other, wait=True, waiting=lambda who: None),
-    ):
-        process = subprocess.Popen(arguments, env=shell.environment, stdout=subprocess.DEVNULL)
+    with database.connect(shell.url) as other, locked(other, wait=True):
+        pid = backend_pid(other)
+        process = subprocess.Popen(
+            arguments, env=shell.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         waiting = """SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
         WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"""
         while not db.one(waiting) and process.poll() is None:
             time.sleep(0.01)
         assert process.poll() is None
-    assert process.wait(timeout=60) == 0
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert said.startswith(f"Waiting for another run to end: process {pid} of postgres from a socket, connected since")
+    assert said.endswith(f"SELECT pg_terminate_backend({pid}).\n")
     assert db.status() == {1: "active"}
 
 

@@ -204,7 +204,7 @@ class TestOneAtATime:
         settings = Settings(database_url=SecretStr(url))
         with (
             database.connect(url) as other,
-            locked(other, wait=True, waiting=lambda who: None),
+            locked(other, wait=True),
             pytest.raises(BusyError, match="Another run"),
         ):
             run(Request(str(dump.path), "day1"), settings, Limits(), lambda step: None, wait=False)

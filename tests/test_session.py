@@ -170,12 +170,12 @@ def test_a_timeout_of_the_server_is_told_as_what_it_is(
 def test_who_holds_the_database_is_named(db: Database, shell: Shell) -> None:
     with (
         database.connect(db.url) as holder,
-        locked(holder, wait=True, waiting=lambda who: None),
+        locked(holder, wait=True),
         database.connect(db.url) as late,
     ):
         pid = session.backend_pid(holder)
         with pytest.raises(BusyError, match=rf"process {pid} of postgres from a socket, connected since 20"):
-            locked(late, wait=False, waiting=lambda who: None).__enter__()
+            locked(late, wait=False).__enter__()
         done = shell.run("sync", SAMPLE, "--day", "day1", "--no-wait")
     assert done.returncode == 1
     assert f"SELECT pg_terminate_backend({pid})" in done.stderr

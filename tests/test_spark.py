@@ -84,7 +84,7 @@ def test_a_task_that_spark_runs_again_leaves_no_row_twice(engine: Spark, db: Dat
     def write(sink: Any) -> list[str]:
         return engine.write("SELECT * FROM members", Twice(sink, str(tmp_path)))
 
-    with connect(db.url) as connection, locked(connection, wait=False, waiting=lambda who: None):
+    with connect(db.url) as connection, locked(connection, wait=False):
         holder = connection.info.backend_pid
         (loaded,) = staging.load(db.url, holder, [Load(TABLE, list(COLUMNS), write, is_distributed=True)])
     assert loaded.rows == db.one(f"SELECT count(DISTINCT agent_id) FROM {TABLE}") == 1000

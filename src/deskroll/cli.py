@@ -26,7 +26,7 @@ from deskroll.sync import Outcome, Refused, Request
 from deskroll.sync import publish_staged as publish_day
 from deskroll.sync import stage as stage_day
 from deskroll.sync import sync as sync_day
-from deskroll.terminal import progress, visible
+from deskroll.terminal import Narration, progress, visible
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -281,9 +281,9 @@ def dump(database_url: DatabaseUrl = None) -> None:
 def migrate(database_url: DatabaseUrl = None) -> None:
     """Bring the database's tables up to date; every sync does this first."""
     target = database.url_of(_settings(database_url))
-    with progress() as tell, database.connect(target) as connection:
+    with database.connect(target) as connection:
         checks.check_server(connection)
-        with locked(connection, wait=True, waiting=tell):
+        with locked(connection, wait=True):
             applied = migrations.migrate(connection)
     report.tell("\n".join(f"applied {name}" for name in applied) or "up to date")
 
@@ -387,6 +387,7 @@ def main() -> int:
     """Run the command line; the one place where a failure becomes a message and an exit code, which is returned."""
     debug = "--debug" in sys.argv
     logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it logs is raised too, and told once
+    logging.getLogger("deskroll").addHandler(Narration())
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
         return _run(arguments)

@@ -37,7 +37,7 @@ def purge(settings: Settings, older_than: timedelta, pipeline: str | None, *, wa
         raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
     with (
         database.connect(database.url_of(settings)) as connection,
-        locked(connection, wait=wait, waiting=lambda who: None),
+        locked(connection, wait=wait),
     ):
         checks.check_server(connection)
         delete = sql.SQL("DELETE FROM {} WHERE created_at < now() - %s")

@@ -224,12 +224,12 @@ def _database(settings: Settings, tell: Tell, *, wait: bool, plan: bool = False)
             with (
                 rehearsal(connection, settings.home) as copied,
                 database.connect(copied) as copy,
-                locked(copy, wait=wait, waiting=tell),
+                locked(copy, wait=wait),
             ):
                 yield Target(copy, copied, place)
             return
         checks.check_server(connection)
-        with locked(connection, wait=wait, waiting=tell):
+        with locked(connection, wait=wait):
             if migrations.migrate(connection):
                 tell("database migrated")
             checks.check_tables(connection, migrations.names("TABLE"))

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,14 @@ def _styled(parts: Iterable[Part]) -> Text:
         text, style = (part, "") if isinstance(part, str) else part
         line.append(visible(text), style or None)
     return line
+
+
+class Narration(logging.Handler):
+    """Says what is logged on stderr: what a run waits for, and where it put something."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say a message."""
+        say_error(record.getMessage())
 
 
 class Columns:

@@ -1,6 +1,7 @@
 """One run at a time: the lock that a run holds, and who holds it."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from deskroll.postgres.explain import explained
 LOCK: Final = int.from_bytes(b"deskroll")  # any number that nobody else locks
 _LOADING: Final = LOCK + 1
 
+_logger = logging.getLogger(__name__)
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _IS_THE_LOCK: Final = """locktype = 'advisory' AND granted AND objsubid = 1
@@ -20,8 +23,8 @@ _IS_THE_LOCK: Final = """locktype = 'advisory' AND granted AND objsubid = 1
 
 
 @contextmanager
-def locked(connection: Connection, *, wait: bool, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the database for one run; `waiting` is told who holds it, if it is held.
+def locked(connection: Connection, *, wait: bool) -> Iterator[None]:
+    """Hold the database for one run; if another run holds it, a warning says who that is.
 
     Raises:
         BusyError: another run holds it and `wait` is false.
@@ -34,7 +37,7 @@ def locked(connection: Connection, *, wait: bool, waiting: Callable[[str], None]
                 raise BusyError(
                     f"Another run holds this database: {holder}.", f"Wait for it, or leave --no-wait out.{remedy}"
                 )
-            waiting(f"waiting for another run to end: {holder}")
+            _logger.warning("Waiting for another run to end: %s.%s", holder, remedy)
             connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         # If the run before lost the connection that held the lock, others of it may still be loading.
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOADING])
