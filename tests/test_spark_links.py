@@ -11,7 +11,7 @@ from tests.test_links import LEADS_OUT, SECRET
 pytestmark = pytest.mark.usefixtures("spark")
 
 
-@pytest.mark.parametrize("scheme", ["", "FILE://", "file:///", "file://localhost"])
+@pytest.mark.parametrize("scheme", ["", "file://localhost"])
 def test_tasks_follow_no_link_out_of_the_dump(
     scheme: str, db: Database, dump: Dump, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
