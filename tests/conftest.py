@@ -63,7 +63,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class OneWorkerForSpark(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "spark" if file.endswith(("test_spark.py", "test_parity.py")) else nodeid
+            return "spark" if file.endswith(("test_spark.py", "test_spark_links.py", "test_parity.py")) else nodeid
 
     return OneWorkerForSpark(config, log)
 
