@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from deskroll.errors import BusyError, DatabaseError
-from deskroll.postgres import checks, database, session
+from deskroll.postgres import checks, database, places, session
 from deskroll.postgres.locks import locked
 from tests.conftest import (
     SAMPLE,
@@ -348,6 +348,7 @@ def test_a_standby_says_so_and_can_be_planned_for(standby: tuple[str, str], shel
         there = shell.run(*day2, "--plan")
     finally:
         shell.run("db", "stop")
+        shutil.rmtree(places.find(shell.tmp_path / ".deskroll").home)  # as root it need not lie where the test does
     assert planned.returncode == 0, planned.stderr
     assert f"port {5432}" in planned.stdout
     assert planned.stdout.splitlines()[2:] == there.stdout.splitlines()[2:]
