@@ -25,7 +25,7 @@ from tests.test_hostile import GOOD
 
 MANY = 3_000_000
 TOO_MANY = f"the record has more than {MAX_VALUES:,} members and elements"
-TOO_LONG = "the record has texts of more than 1,048,576 characters"
+TOO_LONG = f"the record has texts of more than {MAX_TEXT:,} characters"
 BREADTH = {
     "ids": ("[" + "1," * MANY + "1]", TOO_MANY),
     "a list of 15 MB": ("[" + "1," * 7_500_000 + "1]", TOO_MANY),
@@ -39,7 +39,7 @@ BREADTH = {
     "one key": ("{" + '"k":1,' * 1_500_000 + '"k":1}', TOO_MANY),
     "a long text": ('"' + "x" * (15 << 20) + '"', TOO_LONG),
     "a long key": ('{"' + "k" * (10 << 20) + '":1}', TOO_LONG),
-    "texts that are long together": ("[" + ",".join(['"' + "x" * (MAX_TEXT // 8) + '"'] * 100) + "]", TOO_LONG),
+    "texts that are long together": ("[" + ",".join(['"' + "x" * (MAX_TEXT // 8) + '"'] * 12) + "]", TOO_LONG),
 }
 MEMBERS = {
     "agent_details": ["role_ids", "availability", "signature", "unknown"],

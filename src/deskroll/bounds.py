@@ -9,7 +9,7 @@ from typing import Final
 
 MAX_RECORD: Final = 16 * 1024 * 1024  # characters of one record
 MAX_VALUES: Final = 500_000  # members and elements in one record, at all depths
-MAX_TEXT: Final = 1024 * 1024  # characters of those texts in one record, keys included, that are long
+MAX_TEXT: Final = 4 * 1024 * 1024  # characters of those texts in one record, keys included, that are long
 ALWAYS_FEW: Final = 2 * MAX_VALUES  # characters, up to which a text cannot hold too much: each value takes two of them
 _LONG: Final = 1000  # characters from which a text counts as long
 _TOO_MANY: Final = f"has more than {MAX_VALUES:,} members and elements"
