@@ -84,6 +84,7 @@ def _load(text: str | bytes) -> Any:
 def status(settings: Settings) -> Row:
     """Counts of what matters, how far each pipeline is, the last runs, and the quarantine by day and kind."""
     with _reading(settings) as connection:
+        shown = [p for p in PIPELINES if _may_read(connection, p.publication.errors)]
         facts = {label: _fetch(connection, select)[0]["count"] for p in PIPELINES for label, select in p.facts}
         return {
             "facts": facts,
@@ -94,8 +95,7 @@ def status(settings: Settings) -> Row:
             "runs": _fetch(connection, _RUNS, [5]),
             "quarantine": [
                 {"pipeline": p.name, **row}
-                for p in PIPELINES
-                if _may_read(connection, p.publication.errors)
+                for p in shown
                 for row in _fetch(
                     connection,
                     sql.SQL("SELECT sync_day, error_type, count(*) FROM {} GROUP BY 1, 2 ORDER BY 1, 2").format(
@@ -103,7 +103,7 @@ def status(settings: Settings) -> Row:
                     ),
                 )
             ],
-            "quarantine_hidden": [p.name for p in PIPELINES if not _may_read(connection, p.publication.errors)],
+            "quarantine_hidden": [p.name for p in PIPELINES if p not in shown],
         }
 
 

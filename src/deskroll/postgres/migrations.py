@@ -73,14 +73,10 @@ def migrate(connection: Connection) -> list[str]:
         DatabaseError: a newer deskroll has migrated the database, others have tables of our names there, or a
             statement failed.
     """
-    with explained():
-        is_new = connection.execute("SELECT to_regclass('deskroll_migrations')").fetchone() == (None,)
-        applied: dict[str, tuple[str, str]] = {}
-        if is_new:
-            _check_names(connection)
-        else:
-            rows = connection.execute("SELECT version, checksum, package_version FROM deskroll_migrations").fetchall()
-            applied = {name: (checksum, by) for name, checksum, by in rows}
+    found = applied_to(connection)
+    applied = found or {}
+    if found is None:
+        _check_names(connection)
     numbered, routines = scripts(MIGRATIONS), _routines(connection)
     _check_newer(applied, [*numbered, routines])
     pending = [s for s in numbered if s.name not in applied]
@@ -88,8 +84,17 @@ def migrate(connection: Connection) -> list[str]:
         pending.append(routines)
     if pending:
         with explained():
-            _run(connection, pending, is_new=is_new)
+            _run(connection, pending, is_new=found is None)
     return [script.name for script in pending]
+
+
+def applied_to(connection: Connection) -> dict[str, tuple[str, str]] | None:
+    """What was run in a database: the checksum of each file, and the version that ran it; None if it is not ours."""
+    with explained():
+        if connection.execute("SELECT to_regclass('deskroll_migrations')").fetchone() == (None,):
+            return None
+        rows = connection.execute("SELECT version, checksum, package_version FROM deskroll_migrations").fetchall()
+    return {name: (checksum, by) for name, checksum, by in rows}
 
 
 def _run(connection: Connection, pending: Iterable[Script], *, is_new: bool) -> None:
@@ -136,11 +141,12 @@ def _routines(connection: Connection) -> Script:
 
 
 def _check_names(connection: Connection) -> None:
-    taken = connection.execute(
-        """SELECT relname FROM pg_class WHERE relnamespace = current_schema()::REGNAMESPACE AND relname = ANY (%s)
-        ORDER BY relname""",
-        [names()],
-    ).fetchall()
+    with explained():
+        taken = connection.execute(
+            """SELECT relname FROM pg_class WHERE relnamespace = current_schema()::REGNAMESPACE AND relname = ANY (%s)
+            ORDER BY relname""",
+            [names()],
+        ).fetchall()
     if taken:
         raise DatabaseError(
             f"The {place_of(connection)} has tables of others under names of deskroll's: "

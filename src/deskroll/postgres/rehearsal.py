@@ -12,7 +12,7 @@ from deskroll.errors import DatabaseError
 from deskroll.postgres import embedded
 from deskroll.postgres.database import Connection, connect
 from deskroll.postgres.explain import explained
-from deskroll.postgres.migrations import migrate, names
+from deskroll.postgres.migrations import applied_to, migrate, names
 
 
 @contextmanager
@@ -37,9 +37,10 @@ def rehearsal(source: Connection, home: Path) -> Iterator[str]:
 
 def _fill(source: Connection, copy: Connection) -> None:
     """Copy what a run looks at: neither staging, nor quarantine, nor the ledger of runs."""
-    if _migrations(source) is None:  # nothing was ever synced
+    there, here = applied_to(source), applied_to(copy)
+    if there is None or here is None:  # nothing was ever synced
         return
-    if _migrations(source) != _migrations(copy):
+    if there.keys() != here.keys():
         raise DatabaseError(
             "The database has not had the migrations of this version of deskroll.",
             "Run `deskroll db migrate` on the primary server first, then plan here.",
@@ -78,11 +79,3 @@ def _copy(source: Connection, copy: Connection, table: str) -> None:
             ),
             [table, name],
         )
-
-
-def _migrations(connection: Connection) -> list[str] | None:
-    """The migrations that a database has had; None if it is not deskroll's."""
-    with explained():
-        if connection.execute("SELECT to_regclass('deskroll_migrations')").fetchone() == (None,):
-            return None
-        return [name for (name,) in connection.execute("SELECT version FROM deskroll_migrations ORDER BY version")]
