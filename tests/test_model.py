@@ -211,7 +211,7 @@ def empty(db: Database) -> None:
     for table in [*db.final_tables(), *names]:
         if table not in {"deskroll_migrations", "sync_watermarks"}:
             db.connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(table)))
-    db.connection.execute("UPDATE sync_watermarks SET sync_date = NULL, updated_time = NULL")
+    db.connection.execute("UPDATE sync_watermarks SET sync_date = NULL, updated_time = NULL, roster_since = NULL")
 
 
 def tables(db: Database) -> dict[str, Any]:

@@ -115,7 +115,9 @@ class Contract:
     """The shape of one record, or of one element of a list inside a record.
 
     `key` identifies a record; of several valid ones with the same key the newest by `newest` wins. `lists` are arrays
-    inside the record, each with the contract of its elements: a fault in an element costs that element only.
+    inside the record, each with the contract of its elements: a fault in an element costs that element only, and what
+    is not a list costs the list. `alias` is the field by which a record is identified if its key cannot be read. Of a
+    rejected record these three count too, and the fields in `salvaged`.
     """
 
     name: str
@@ -125,6 +127,8 @@ class Contract:
     lists: tuple["Contract", ...] = field(default=())
     rules: tuple[Rule, ...] = ()
     lookup: Lookup | None = None
+    salvaged: tuple[str, ...] = ()
+    alias: str | None = None
 
     @property
     def objects(self) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ check look at each row by itself; their input is a relation `records`:
     raw TEXT,                               the text as it came, where `record` had to be mended
     fault TEXT                              why there is no record
 
-and the output a row per record: its place, a column per field, a JSON text per list, and `error_type`,
-`error_message` and `raw_record`, all three NULL where the record is valid.
+and the output a row per record: its place, a column per field, a JSON text per list (NULL if the record does not have
+the key; of a null the empty list), and `error_type`, `error_message` and `raw_record`, all three NULL if the record is
+valid.
 """
 
 import json
@@ -51,21 +52,32 @@ def lists_of(parent: Contract, contract: Contract, relation: str) -> str:
     return f"SELECT {parent.key}, {PLACE}, {contract.name} FROM {relation} WHERE {contract.name} IS NOT NULL"
 
 
+def states(name: str) -> str:
+    """SQL over the columns of a record: whether it has the list `name`, and that is a list."""
+    return f"coalesce(starts_with({name}, '['), false)"
+
+
 def check_elements(parent: Contract, contract: Contract) -> str:
-    """Select every element of the lists in `records`, checked like a record of its own."""
+    """Select every element of the lists in `records`, checked like a record of its own.
+
+    What stands in the place of a list is one row without a position, and at fault.
+    """
     name = contract.name
     return _check(
         contract,
-        rows=f"""SELECT {parent.key}, {PLACE}, position - 1 AS position,
+        rows=f"""SELECT {parent.key}, {PLACE}, position - 1 AS position, CAST(NULL AS VARCHAR) AS no_list,
         CAST(coalesce(element, 'null') AS VARCHAR) AS value
     FROM (
         SELECT {parent.key}, {PLACE}, unnest(list) AS element, generate_subscripts(list, 1) AS position
-        FROM (SELECT *, json_transform({name}, '["JSON"]') AS list FROM records)
-    )""",
+        FROM (SELECT *, json_transform({name}, '["JSON"]') AS list FROM records WHERE {states(name)})
+    )
+    UNION ALL
+    SELECT {parent.key}, {PLACE}, CAST(NULL AS BIGINT), {name}, CAST(NULL AS VARCHAR)
+    FROM records WHERE NOT {states(name)}""",
         place=f"{parent.key}, {PLACE}, position",
-        says=f"CASE WHEN faults IS NOT NULL THEN '{VALIDATION_ERROR}' END",
-        message="faults",
-        raw="value",
+        says=f"CASE WHEN no_list IS NOT NULL OR faults IS NOT NULL THEN '{VALIDATION_ERROR}' END",
+        message=f"coalesce('{name}: found ' || {_shown_json('no_list')} || ', expected an array', faults)",
+        raw="coalesce(no_list, value)",
         label=f"'{name}[' || position || ']' || ",
     )
 
@@ -76,21 +88,52 @@ def repeated(contract: Contract, relation: str, *also: str) -> str:
     return f"SELECT {key} FROM {relation} WHERE error_type IS NULL GROUP BY {key} HAVING count(*) > 1"
 
 
-def newest(contract: Contract, relation: str, repeats: str, *also: str) -> str:
+def rejected(contract: Contract, relation: str, *also: str) -> str:
+    """Select the rejected rows of `relation` whose key can be read, one a key: the newest, as far as that can be told.
+
+    A row whose age cannot be read may be the newest of all.
+    """
+    key = ", ".join((*also, contract.key))
+    age = f"{contract.newest} DESC NULLS FIRST, " if contract.newest else ""
+    return f"""SELECT * EXCLUDE (nth) FROM (
+    SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {age}{_last(also)}) AS nth
+    FROM {relation} WHERE error_type IS NOT NULL AND {contract.key} IS NOT NULL
+) WHERE nth = 1"""
+
+
+def newest(contract: Contract, relation: str, repeats: str, rejects: str, *also: str) -> str:
     """Select the valid rows of `relation`, one a key: the newest, then the last by file and position.
 
-    `repeats` is the relation of `repeated`: only rows with these keys are sorted, because a window over all of the
-    wide rows costs several times as much.
+    `is_superseded` says of each whether a rejected row of its key may be newer. `repeats` is the relation of
+    `repeated`: only rows with these keys are sorted, because a window over all of the wide rows costs several times as
+    much. `rejects` is that of `rejected`.
     """
     key = ", ".join((*also, contract.key))
     age = f"{contract.newest} DESC NULLS LAST, " if contract.newest else ""
-    last = "source_file DESC, record_index DESC" + (", position DESC" if also else "")
-    return f"""SELECT one.* FROM {relation} AS one ANTI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
-UNION ALL
-SELECT * EXCLUDE (nth) FROM (
-    SELECT one.*, row_number() OVER (PARTITION BY {key} ORDER BY {age}{last}) AS nth
-    FROM {relation} AS one SEMI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
-) WHERE nth = 1"""
+    return f"""WITH valid AS (
+    SELECT one.* FROM {relation} AS one ANTI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
+    UNION ALL
+    SELECT * EXCLUDE (nth) FROM (
+        SELECT one.*, row_number() OVER (PARTITION BY {key} ORDER BY {age}{_last(also)}) AS nth
+        FROM {relation} AS one SEMI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
+    ) WHERE nth = 1
+)
+SELECT valid.*, {supersedes(contract, "bad", "valid")} AS is_superseded
+FROM valid LEFT JOIN {rejects} AS bad ON {" AND ".join(f"bad.{k} = valid.{k}" for k in (*also, contract.key))}"""
+
+
+def supersedes(contract: Contract, bad: str, valid: str) -> str:
+    """SQL: whether the rejected row `bad` of the same key, if there is one, may be newer than the row `valid`."""
+    is_later = f"""({bad}.source_file > {valid}.source_file
+        OR {bad}.source_file = {valid}.source_file AND {bad}.record_index > {valid}.record_index)"""
+    if contract.newest:
+        at, than = f"{bad}.{contract.newest}", f"{valid}.{contract.newest}"
+        is_later = f"({at} IS NULL OR {than} IS NULL OR {at} > {than} OR {at} = {than} AND {is_later})"
+    return f"coalesce({bad}.{contract.key} IS NOT NULL AND {is_later}, false)"
+
+
+def _last(also: tuple[str, ...]) -> str:
+    return "source_file DESC, record_index DESC" + (", position DESC" if also else "")
 
 
 def wanted(lookup: Lookup, relation: str) -> str:
@@ -118,17 +161,15 @@ def _check(contract: Contract, *, rows: str, place: str, says: str, message: str
     parsed = "NULL" if contract.is_scalar else f"json_transform(value, '{json.dumps(_structure(contract))}')"
     keys = "NULL" if contract.is_scalar else f"json_keys(value, {['$', *(f'$.{o}' for o in contract.objects)]})"
     texts = [f"{_exact(f) if f.type.is_exact else _text(f)} AS {f.name}__text" for f in fields] + [
-        f"CAST(p.{name} AS VARCHAR) AS {name}" for name in lists
+        f"{_list(contract, name)} AS {name}" for name in lists
     ]
     wrong = [
         *map(_is_wrong, fields),
-        *map(_list_is_wrong, lists),
         *(_is_no_object(contract, o) for o in contract.objects),
         *(f"({rule.broken})" for rule in contract.rules),
     ]
     told = [
         *(_tell(f, label) for f in fields),
-        *map(_tell_list, lists),
         *(_tell_object(contract, o, label) for o in objects),
         *(f"CASE WHEN {rule.broken} THEN {sql_text(rule.message)} END" for rule in contract.rules),
     ]
@@ -248,12 +289,28 @@ def _typed(field: Field) -> str:
         END"""
 
 
+def _list(contract: Contract, name: str) -> str:
+    """The JSON of a list, as a text; that of a null is the empty list, and only a key that is absent has none."""
+    is_null = f"list_contains({_keys(contract, '')}, '{name}')"
+    return f"coalesce(CAST(p.{name} AS VARCHAR), CASE WHEN {is_null} THEN '[]' END)"
+
+
 def _kept(contract: Contract, field: Field) -> str:
-    """A column as it leaves; a key that stands twice in the record is no key that can be read."""
-    if field.name != contract.key or contract.is_scalar:
+    """A column as it leaves; what is used of a rejected record too is not, if its key stands twice in the record."""
+    if contract.is_scalar or field.name not in {contract.key, contract.newest, contract.alias, *contract.salvaged}:
         return field.name
-    times = f"len(list_filter({_keys(contract, '')}, lambda k: k = '{field.paths[0]}'))"
-    return f"CASE WHEN NOT is_unusual OR {times} < 2 THEN {field.name} END AS {field.name}"
+    steps = dict.fromkeys(step for path in field.paths for step in _steps(path))
+    twice = " OR ".join(
+        f"coalesce(len(list_filter({_keys(contract, parent)}, lambda k: k = '{step}')), 0) > 1"
+        for parent, step in steps
+    )
+    return f"CASE WHEN NOT is_unusual OR NOT ({twice}) THEN {field.name} END AS {field.name}"
+
+
+def _steps(path: str) -> list[tuple[str, str]]:
+    """The keys that lead along a path, each with the object that it stands in."""
+    steps = path.split(".")
+    return [(".".join(steps[:depth]), step) for depth, step in enumerate(steps)]
 
 
 def _is_wrong(field: Field) -> str:
@@ -270,14 +327,6 @@ def _tell(field: Field, label: str) -> str:
     return f"""CASE WHEN {field.name} IS NOT NULL THEN NULL {missing}
             WHEN contains({text}, chr(0)) THEN {subject} || ': holds a character that PostgreSQL cannot store'
             WHEN {text} IS NOT NULL THEN {found} END"""
-
-
-def _list_is_wrong(name: str) -> str:
-    return f"NOT starts_with({name}, '[')"
-
-
-def _tell_list(name: str) -> str:
-    return f"CASE WHEN {_list_is_wrong(name)} THEN '{name}: found ' || {_shown_json(name)} || ', expected an array' END"
 
 
 def _tell_object(contract: Contract, path: str, label: str) -> str:

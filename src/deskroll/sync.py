@@ -4,7 +4,7 @@ find the day → lock the database → read, check, derive, stage each pipeline 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -13,8 +13,21 @@ from importlib.metadata import version
 from deskroll.contract import Contract, Lookup
 from deskroll.engines import Engine, open_engine
 from deskroll.errors import DeskrollError, InputError, RefusedError, UsageError
-from deskroll.flatten import check_elements, check_records, lists_of, look_up, newest, repeated, sql_text, wanted
+from deskroll.flatten import (
+    check_elements,
+    check_records,
+    lists_of,
+    look_up,
+    newest,
+    rejected,
+    repeated,
+    sql_text,
+    states,
+    wanted,
+)
+from deskroll.identify import identify
 from deskroll.pipelines import PIPELINES, Pipeline
+from deskroll.pipelines.agents import ROSTER
 from deskroll.pipelines.pipeline import Source
 from deskroll.postgres import checks, database, ledger, migrations, staging
 from deskroll.postgres.database import Connection
@@ -277,7 +290,8 @@ def _stage(
             f"{day} has none of the folders {', '.join(f'{name}/' for name in folders)}.",
             "Check the dump: did its download end?",
         )
-    syncs = {p.name: _describe_sync(p, folders, run) for p in present}
+    lost = _lost(connection, folders, run)
+    syncs = {p.name: _describe_sync(p, folders, run, lost) for p in present}
     staged = Staged([], {}, [])
     if not reread:
         staged = _reuse(connection, present, syncs)
@@ -286,7 +300,7 @@ def _stage(
     unread = [p for p in present if p in rest]
     feeds = frozenset().union(*(p.feeds for p in unread))
     sources = dict.fromkeys(s for p in unread for s in p.sources)  # read once, though pipelines share some
-    found = {s: list(_read(engine, s, folders[s.folder], feeds, tell)) for s in sources}
+    found = _read_all(engine, connection, {s: folders[s.folder] for s in sources}, feeds, tell, lost)
     for pipeline in unread:
         read = [
             replace(one, pipeline=pipeline.name)
@@ -296,10 +310,9 @@ def _stage(
         ]
         tell(f"staging {pipeline.name}")
         _describe_run(engine, run, read)
-        with ExitStack() as moment:
-            for known in pipeline.known:
-                some = moment.enter_context(parts(connection, url, known))
-                engine.take(known.name, list(known.columns), some)
+        with parts(connection, url, pipeline.known) as stored:
+            for known, rows in stored:
+                engine.take(known.name, list(known.columns), rows)
             holder = backend_pid(connection)
             loaded = staging.load(url, holder, [_load(engine, s.table, s.select) for s in pipeline.staging])
             loaded.append(staging.add(url, holder, _load(engine, "stg_pipeline_errors", _errors(pipeline))))
@@ -309,12 +322,20 @@ def _stage(
     return staged
 
 
-def _describe_sync(pipeline: Pipeline, folders: dict[str, Folder], run: ledger.Run) -> StagedSync:
+def _lost(connection: Connection, folders: dict[str, Folder], run: ledger.Run) -> frozenset[str]:
+    """The roster's folder, if the day does not have it although an earlier day did."""
+    since = ledger.roster_since(connection)
+    name = ROSTER.folder
+    is_lost = name in folders and not folders[name].found and since is not None and since < run.sync_date
+    return frozenset({name} if is_lost else ())
+
+
+def _describe_sync(pipeline: Pipeline, folders: dict[str, Folder], run: ledger.Run, lost: frozenset[str]) -> StagedSync:
     """What staging will hold of a pipeline, and the fingerprint of all that it is made of."""
     mine = [folders[s.folder] for s in pipeline.sources]
     sql = [s.select for s in pipeline.staging] + [check_records(s.contract) for s in pipeline.sources]
     sql += [version(s.contract.lookup.package) for s in pipeline.sources if s.contract.lookup]
-    made_by = "\n".join([version("deskroll"), run.engine, run.sync_day, run.source, *sql])
+    made_by = "\n".join([version("deskroll"), run.engine, run.sync_day, run.source, *sorted(lost), *sql])
     return StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine, fingerprint(mine, made_by))
 
 
@@ -342,17 +363,43 @@ def _load(engine: Engine, table: str, select: str) -> Load:
     return Load(table, engine.columns(select), partial(engine.write, select), engine.is_distributed)
 
 
-def _read(engine: Engine, source: Source, folder: Folder, feeds: frozenset[str], tell: Tell) -> Iterator[StagedSource]:
-    """Read, check and deduplicate a folder, and those lists in its records that are in `feeds`."""
+def _read_all(
+    engine: Engine,
+    connection: Connection,
+    folders: dict[Source, Folder],
+    feeds: frozenset[str],
+    tell: Tell,
+    lost: frozenset[str],
+) -> dict[Source, list[StagedSource]]:
+    """Read, check and deduplicate folders, and those lists in their records that are in `feeds`."""
+    complete = {source: _read(engine, source, folder, tell) for source, folder in folders.items()}
+    for source in folders:
+        identify(engine, connection, source, [other for other in folders if other.resource == source.resource])
+    return {
+        source: list(_deduplicated(engine, source, folder, complete[source] and source.folder not in lost, feeds))
+        for source, folder in folders.items()
+    }
+
+
+def _read(engine: Engine, source: Source, folder: Folder, tell: Tell) -> bool:
+    """Read and check a folder; return whether every file could be read to its end."""
     contract = source.contract
     tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
-    as_read = f"{source.checked}_as_read" if contract.lookup else source.checked
-    complete = engine.read(folder, check_records(contract), as_read)
-    if contract.lookup:
-        _look_up(engine, contract.lookup, as_read, source.checked)
+    if not contract.lookup:
+        return engine.read(folder, check_records(contract), source.as_read)
+    wanting = f"{source.as_read}_wanting"
+    complete = engine.read(folder, check_records(contract), wanting)
+    _look_up(engine, contract.lookup, wanting, source.as_read)
+    return complete
+
+
+def _deduplicated(
+    engine: Engine, source: Source, folder: Folder, complete: bool, feeds: frozenset[str]
+) -> Iterator[StagedSource]:
+    contract = source.contract
     _deduplicate(engine, contract, source.checked, source.valid)
     counts = _counts(engine, source.checked, source.valid, contract.key)
-    complete = complete and not _has_nobodys_file(engine, source.checked, contract.key)
+    complete = complete and not _has_nameless(engine, source)
     yield StagedSource("", source.folder, True, folder.found, complete, *counts)
     for item in contract.lists:
         if source.list_name(item.name) in feeds:
@@ -360,7 +407,13 @@ def _read(engine: Engine, source: Source, folder: Folder, feeds: frozenset[str],
             engine.each(lists_of(contract, item, source.valid), check_elements(contract, item), checked)
             _deduplicate(engine, item, checked, valid, contract.key)
             counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
-            yield StagedSource("", source.list_name(item.name), False, folder.found, True, *counts)
+            ((stated,),) = engine.fetch(f"SELECT count(*) FROM {source.valid} WHERE {states(item.name)}")
+            yield StagedSource("", source.list_name(item.name), False, stated > 0, True, *counts)
+
+
+def _has_nameless(engine: Engine, source: Source) -> bool:
+    """Whether there is a record whose id is not known: nobody can tell whose it is."""
+    return bool(engine.fetch(f"SELECT 1 FROM {source.checked} WHERE {source.contract.key} IS NULL LIMIT 1"))
 
 
 def _look_up(engine: Engine, lookup: Lookup, relation: str, result: str) -> None:
@@ -374,17 +427,11 @@ def _look_up(engine: Engine, lookup: Lookup, relation: str, result: str) -> None
 
 
 def _deduplicate(engine: Engine, contract: Contract, checked: str, valid: str, *also: str) -> None:
-    engine.create(f"{checked}_repeated", repeated(contract, checked, *also), keep=True)
+    repeats, rejects = f"{checked}_repeated", f"{checked}_rejected"
+    engine.create(repeats, repeated(contract, checked, *also), keep=True)
+    engine.create(rejects, rejected(contract, checked, *also), keep=True)
     # An engine in one process works the valid rows out again in less time than it would take to copy them.
-    engine.create(valid, newest(contract, checked, f"{checked}_repeated", *also), keep=engine.is_distributed)
-
-
-def _has_nobodys_file(engine: Engine, checked: str, key: str) -> bool:
-    """Whether there is a file of which no record has a key: what an API says instead of records, as a rule."""
-    nameless = f"SELECT source_file FROM {checked} WHERE error_type IS NOT NULL AND {key} IS NULL"
-    if not engine.fetch(f"{nameless} LIMIT 1"):
-        return False
-    return bool(engine.fetch(f"{nameless} EXCEPT SELECT source_file FROM {checked} WHERE {key} IS NOT NULL LIMIT 1"))
+    engine.create(valid, newest(contract, checked, repeats, rejects, *also), keep=engine.is_distributed)
 
 
 def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, int, int]:
@@ -477,10 +524,33 @@ def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
         yield f"the day has no folder for, and so skipped: {', '.join(wanted_by)}"
     absent = {s.folder: s.absent for p in pipelines for s in p.sources}
     for source in sources:
-        if source.is_folder and not source.found and absent[source.source]:
-            yield f"the day has no {source.source}/: {absent[source.source]}"
-        if not source.complete:
+        if not source.is_folder:
+            continue
+        if not source.found and not source.complete:
             yield (
-                f"{source.source}/ has a file that could not be read, or of which no record has an id: nobody is taken"
-                " for gone by what is missing there; fetch it again and sync again"
+                f"the day has no {source.source}/, although an earlier day has: the roster is incomplete. Agents"
+                " missing from the master list were not deactivated, and nobody was reactivated"
             )
+        elif not source.found and absent[source.source]:
+            yield f"the day has no {source.source}/: {absent[source.source]}"
+        elif not source.complete:
+            yield (
+                f"{source.source}/ has a file that cannot be read, or a record whose id cannot be read. What is missing"
+                f" from {source.source}/ was left as it is. Download the folder again and sync again"
+            )
+    yield from _of_absent_keys(pipelines, sources)
+
+
+def _of_absent_keys(pipelines: list[Pipeline], sources: list[StagedSource]) -> Iterator[str]:
+    """Say which lists no record has, of a table that a folder with valid records could have told."""
+    valid = {s.source for s in sources if s.is_folder and s.records_read > s.rejected}
+    stated = {s.source: s.found for s in sources if not s.is_folder}
+    missing: dict[str, list[str]] = {}
+    for fed in dict.fromkeys(lists for p in pipelines for lists in p.publication.feeds.values()):
+        asked = [name for name in fed if name in stated and name.partition(".")[0] in valid]
+        for name in asked:
+            folder, _, key = name.partition(".")
+            if not any(stated[other] for other in asked if other.endswith(f".{key}")):
+                missing.setdefault(folder, []).append(key)
+    for folder, keys in missing.items():
+        yield f"no record in {folder}/ has the key {' or '.join(keys)}: what is stored of these stays as it is"

@@ -1,89 +1,128 @@
 """The agent_roles pipeline: what agents and roles say of each other today, against what was known, as transitions."""
 
-from deskroll.pipelines.agents import MASTER_LIST, ROSTER
+from deskroll.flatten import states
+from deskroll.pipelines.agents import MASTER_LIST, ROSTER, elements, statements
 from deskroll.pipelines.pipeline import Pipeline, Staging
 from deskroll.pipelines.roles import ADMIN_ROLES
 from deskroll.postgres.guard import Guard
 from deskroll.postgres.known import Known
 from deskroll.postgres.publish import Publication
 
-# A pair that was assigned and that nobody says today is removed where everybody who said it before says no, and nobody
-# may still say yes. The agent says no by a valid record of its own, or by being gone: in no folder, all that there are
-# complete. It is silent where the day has no master list, and unsure where its record was rejected, may stand in an
-# unreadable file, or is missing while the roster lists the agent. The role says no by a valid record, or by having none
-# in a folder that has others; it is silent where the folder is not there, or empty, and else unsure.
-_STG_AGENT_ROLES = """WITH said AS (
+# An assignment is removed if no side states it any longer. Each side states it, says no, is silent, or is unsure.
+#
+# The agent says no by a valid record whose role_ids do not have the role, or by being gone: in no folder, all of
+# which are complete. It is unsure if its record was rejected, may stand in an unreadable file, or is missing although
+# the roster lists it. Else it is silent: no folder, no key role_ids, or an agent that nobody has seen yet.
+# The role says no by a valid record without the agent, or by having none in a folder that has others. It is unsure if
+# its record was rejected or may stand in an unreadable file. Else it is silent.
+#
+# What a side stated last stays known until it says something else. If either side is unsure, nothing is removed.
+_STG_AGENT_ROLES = f"""WITH master AS (
+    {statements(MASTER_LIST)}
+), listed AS (
+    {statements(ROSTER)}
+), agent AS (
+    SELECT named.agent_id, is_in_master, states_roles,
+        is_rejected AND (known_agents.agent_id IS NOT NULL OR NOT is_valid) AS is_rejected
+    FROM (
+        SELECT coalesce(master.agent_id, listed.agent_id) AS agent_id,
+            master.agent_id IS NOT NULL AS is_in_master,
+            coalesce(master.states_role_ids, false) OR coalesce(listed.states_role_ids, false) AS states_roles,
+            coalesce(master.is_rejected, listed.is_rejected) AS is_rejected,
+            coalesce(master.is_valid, false) OR coalesce(listed.is_valid, false) AS is_valid
+        FROM master FULL JOIN listed ON listed.agent_id = master.agent_id
+    ) AS named LEFT JOIN known_agents ON known_agents.agent_id = named.agent_id
+), role AS (
+    SELECT coalesce(valid.role_id, bad.role_id) AS role_id, coalesce(valid.is_superseded, true) AS is_rejected,
+        {states("valid.agent_ids")} AS states_agents
+    FROM admin_roles_valid AS valid FULL JOIN admin_roles_checked_rejected AS bad ON bad.role_id = valid.role_id
+), said AS (
     SELECT agent_id, role_id, 1 AS by_agent, 0 AS by_role, source_file, record_index
-    FROM agent_details_role_ids_valid
+    FROM ({elements("role_ids", "agent_id, role_id, source_file, record_index")}) AS own JOIN agent USING (agent_id)
+    WHERE NOT agent.is_rejected
     UNION ALL
-    SELECT agent_id, role_id, 0, 1, source_file, record_index FROM admin_roles_agent_ids_valid
+    SELECT agent_id, role_id, 0, 1, source_file, record_index
+    FROM admin_roles_agent_ids_valid JOIN role USING (role_id) WHERE NOT role.is_rejected
 ), once AS (
-    SELECT agent_id, role_id, source_file, record_index,
-        max(by_agent) OVER (PARTITION BY agent_id, role_id) AS by_agent,
-        max(by_role) OVER (PARTITION BY agent_id, role_id) AS by_role,
-        row_number() OVER (PARTITION BY agent_id, role_id ORDER BY source_file DESC) AS nth
-    FROM said
+    SELECT agent_id, role_id, max(by_agent) AS by_agent, max(by_role) AS by_role,
+        max(source_file) AS source_file, max_by(record_index, source_file) AS record_index
+    FROM said GROUP BY agent_id, role_id
+), stored AS (
+    SELECT agent_id, role_id, by_agent, by_role FROM assigned
+    UNION ALL
+    SELECT agent_id, role_id, by_agent, by_role FROM waiting
 ), details AS (
     SELECT found, complete FROM folders WHERE name = 'agent_details'
 ), roster AS (
     SELECT found, complete FROM folders WHERE name = 'agents'
 ), admin AS (
     SELECT complete, (SELECT count(*) FROM admin_roles_checked) AS records FROM folders WHERE name = 'admin_roles'
-), own AS (
-    SELECT agent_id, count(CASE WHEN error_type IS NULL THEN 1 END) AS valid
-    FROM agent_details_checked WHERE agent_id IS NOT NULL GROUP BY agent_id
-), listed AS (
-    SELECT agent_id, count(*) AS times FROM agents_checked WHERE agent_id IS NOT NULL GROUP BY agent_id
-), role AS (
-    SELECT role_id, count(CASE WHEN error_type IS NULL THEN 1 END) AS valid
-    FROM admin_roles_checked WHERE role_id IS NOT NULL GROUP BY role_id
+), pairs AS (
+    SELECT coalesce(once.agent_id, stored.agent_id) AS agent_id, coalesce(once.role_id, stored.role_id) AS role_id,
+        once.agent_id IS NOT NULL AS is_said, once.source_file, once.record_index,
+        once.by_agent AS says_agent, once.by_role AS says_role,
+        coalesce(stored.by_agent, 0) AS agent_stated, coalesce(stored.by_role, 0) AS role_stated
+    FROM once FULL JOIN stored ON stored.agent_id = once.agent_id AND stored.role_id = once.role_id
 ), sides AS (
-    SELECT assigned.agent_id, assigned.role_id, assigned.by_agent, assigned.by_role,
+    SELECT pairs.*,
         CASE
-            WHEN own.valid > 0 THEN 'no'
-            WHEN own.valid IS NULL AND listed.times IS NULL AND (details.found OR roster.found)
-                AND details.complete AND roster.complete THEN 'gone'
-            WHEN NOT details.found THEN 'silent'
-            ELSE 'unsure'
+            WHEN says_agent = 1 THEN 'yes'
+            WHEN agent.is_rejected THEN 'unsure'
+            WHEN agent.states_roles THEN 'no'
+            WHEN agent.agent_id IS NULL AND (details.found OR roster.found) AND details.complete AND roster.complete
+                THEN CASE WHEN known_agents.agent_id IS NULL THEN 'silent' ELSE 'gone' END
+            WHEN details.found AND NOT coalesce(agent.is_in_master, false) THEN 'unsure'
+            ELSE 'silent'
         END AS agent_says,
         CASE
-            WHEN role.valid > 0 THEN 'no'
-            WHEN role.valid IS NULL AND admin.complete THEN CASE WHEN admin.records > 0 THEN 'no' ELSE 'silent' END
-            ELSE 'unsure'
+            WHEN says_role = 1 THEN 'yes'
+            WHEN role.is_rejected THEN 'unsure'
+            WHEN role.states_agents THEN 'no'
+            WHEN role.role_id IS NOT NULL THEN 'silent'
+            WHEN NOT admin.complete THEN 'unsure'
+            WHEN admin.records > 0 THEN 'no'
+            ELSE 'silent'
         END AS role_says
-    FROM (SELECT assigned.* FROM assigned ANTI JOIN said USING (agent_id, role_id)) AS assigned
-    LEFT JOIN own USING (agent_id)
-    LEFT JOIN listed USING (agent_id)
-    LEFT JOIN role USING (role_id)
+    FROM pairs
+    LEFT JOIN agent ON agent.agent_id = pairs.agent_id
+    LEFT JOIN known_agents ON known_agents.agent_id = pairs.agent_id
+    LEFT JOIN role ON role.role_id = pairs.role_id
     CROSS JOIN details CROSS JOIN roster CROSS JOIN admin
+), next AS (
+    SELECT *,
+        CASE agent_says WHEN 'yes' THEN 1 WHEN 'no' THEN 0 WHEN 'gone' THEN 0 ELSE agent_stated END AS by_agent,
+        CASE WHEN role_says = 'yes' THEN 1 WHEN role_says = 'no' OR agent_says = 'gone' THEN 0 ELSE role_stated END
+            AS by_role
+    FROM sides
 )
 SELECT agent_id, role_id, 'assigned' AS status, by_agent = 1 AS said_by_agent, by_role = 1 AS said_by_role,
     source_file, record_index, sync.sync_day, sync.source
-FROM once CROSS JOIN sync WHERE nth = 1
+FROM next CROSS JOIN sync
+WHERE is_said OR (
+    (by_agent = 1 OR by_role = 1 OR agent_says = 'unsure' OR role_says = 'unsure')
+    AND (by_agent <> agent_stated OR by_role <> role_stated)
+)
 UNION ALL
-SELECT agent_id, role_id, 'removed', by_agent = 1, by_role = 1, CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT),
+SELECT agent_id, role_id, 'removed', agent_stated = 1, role_stated = 1, CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT),
     sync.sync_day, sync.source
-FROM sides CROSS JOIN sync
-WHERE agent_says <> 'unsure' AND role_says <> 'unsure'
-    AND (by_agent = 0 OR agent_says IN ('no', 'gone'))
-    AND (by_role = 0 OR role_says = 'no' OR agent_says = 'gone')"""
+FROM next CROSS JOIN sync
+WHERE NOT is_said AND by_agent = 0 AND by_role = 0 AND agent_says <> 'unsure' AND role_says <> 'unsure'"""
+
+_PAIR = {
+    "agent_id": "agent_id",
+    "role_id": "role_id",
+    "by_agent": "said_by_agent::INT",
+    "by_role": "said_by_role::INT",
+}
 
 _ASSIGNED = "SELECT count(*) FROM agent_role_mapping WHERE status = 'assigned'"
 
 AGENT_ROLES = Pipeline(
     sources=(MASTER_LIST, ROSTER, ADMIN_ROLES),
     known=(
-        Known(
-            "assigned",
-            "agent_role_mapping",
-            {
-                "agent_id": "agent_id",
-                "role_id": "role_id",
-                "by_agent": "said_by_agent::INT",
-                "by_role": "said_by_role::INT",
-            },
-            where="status = 'assigned'",
-        ),
+        Known("assigned", "agent_role_mapping", _PAIR, where="status = 'assigned'"),
+        Known("waiting", "unlinked_agent_roles", _PAIR),
+        Known("known_agents", "agents", {"agent_id": "agent_id"}),
     ),
     staging=(Staging("stg_agent_roles", _STG_AGENT_ROLES),),
     publication=Publication(
@@ -91,7 +130,7 @@ AGENT_ROLES = Pipeline(
         file="012_upsert_agent_roles.sql",
         errors="agent_role_pipeline_errors",
         feeds={
-            "agent_role_mapping": ("agent_details.role_ids", "admin_roles.agent_ids"),
+            "agent_role_mapping": ("agent_details.role_ids", "agents.role_ids", "admin_roles.agent_ids"),
             "agent_role_history": (),
         },
         stages={"agent_role_mapping": "stg_agent_roles"},
@@ -99,6 +138,7 @@ AGENT_ROLES = Pipeline(
         key=("agent_id", "role_id"),
         who="""SELECT agent.name || ': ' || role.name FROM agents AS agent CROSS JOIN roles AS role
         WHERE agent.agent_id = %s AND role.role_id = %s""",
+        otherwise="SELECT deskroll_link_agent_roles()",
         guards=(
             Guard(
                 "role assignments",

@@ -1,6 +1,9 @@
 """The agents pipeline: the master list and the roster of the day become agents and what hangs on them."""
 
+from dataclasses import replace
+
 from deskroll.contract import BIGINT, BOOLEAN, KEY, TEXT, TEXT_OR_AVATAR, TIMESTAMP, Contract, column, ids
+from deskroll.flatten import states
 from deskroll.pipelines.pipeline import Pipeline, Source, Staging
 from deskroll.postgres.guard import Guard
 from deskroll.postgres.publish import Publication
@@ -24,8 +27,6 @@ _AGENT = (
     column("updated_at", TIMESTAMP),
 )
 
-_ROSTER = Contract("agents", _AGENT, key="agent_id", newest="updated_at")
-
 _AVAILABILITY = Contract(
     "availability",
     (
@@ -40,9 +41,21 @@ _GROUP_IDS = ids("group_ids", "group_id")
 
 _ROLE_IDS = ids("role_ids", "role_id")
 
-_MASTER_LIST = Contract(
-    "agent_details",
-    (
+# Both folders may carry the lists of an agent.
+_ROSTER = Contract(
+    "agents",
+    _AGENT,
+    key="agent_id",
+    newest="updated_at",
+    lists=(_AVAILABILITY, _GROUP_IDS, _ROLE_IDS),
+    salvaged=("deactivated",),
+    alias="email",
+)
+
+_MASTER_LIST = replace(
+    _ROSTER,
+    name="agent_details",
+    fields=(
         *_AGENT,
         column("org_agent_id", TEXT),
         column("ticket_scope", BIGINT),
@@ -52,9 +65,6 @@ _MASTER_LIST = Contract(
         column("avatar", TEXT_OR_AVATAR, "contact.avatar", "avatar"),
         column("last_login_at", TIMESTAMP, "contact.last_login_at", "last_login_at"),
     ),
-    key="agent_id",
-    newest="updated_at",
-    lists=(_AVAILABILITY, _GROUP_IDS, _ROLE_IDS),
 )
 
 MASTER_LIST = Source("agent_details", "agents", _MASTER_LIST)
@@ -64,48 +74,85 @@ _VALUES = [f for f in _AGENT if f.name != "deactivated"]
 _COLUMNS = ", ".join(f.name for f in _VALUES)
 _UNKNOWN = ", ".join(f.name if f.name == "agent_id" else f"CAST(NULL AS {f.type.sql})" for f in _VALUES)
 
-# One row per agent that the day speaks of. `deactivated` is NULL where the day cannot tell: an agent that is not on a
-# roster of which a file could not be read. `is_rejected`: the agent's own record was rejected, so that what is stored
-# stays as it is; the row still says that the agent is there, and carries the roster's values for one not yet known.
-_STG_AGENTS = f"""WITH listed AS (
-    SELECT DISTINCT agent_id FROM agents_checked WHERE agent_id IS NOT NULL
-), rejected AS (
-    SELECT DISTINCT agent_id FROM agent_details_checked ANTI JOIN agent_details_valid USING (agent_id)
-    WHERE agent_id IS NOT NULL
+
+def statements(source: Source) -> str:
+    """Select what a folder says of each agent that it names: one row an agent.
+
+    `is_rejected`: its newest record was, as far as can be told. `is_valid`: it has a valid one. `states_…`: that one
+    has the list.
+    """
+    stated = ", ".join(f"{states(f'valid.{item.name}')} AS states_{item.name}" for item in source.contract.lists)
+    return f"""SELECT coalesce(valid.agent_id, bad.agent_id) AS agent_id,
+        coalesce(valid.is_superseded, true) AS is_rejected, valid.agent_id IS NOT NULL AS is_valid,
+        CASE WHEN coalesce(valid.is_superseded, true) THEN coalesce(bad.deactivated, valid.deactivated)
+            ELSE valid.deactivated END AS deactivated,
+        CASE WHEN coalesce(valid.is_superseded, true) THEN bad.updated_at ELSE valid.updated_at END AS updated_at,
+        {stated}
+    FROM {source.valid} AS valid FULL JOIN {source.rejected} AS bad ON bad.agent_id = valid.agent_id"""
+
+
+# One row per agent that the day names. `deactivated` is NULL if the day cannot tell: the agent is not on an incomplete
+# roster. If the folders disagree, the newer record decides, and of two of one age the one that says true.
+# `is_rejected`: what is stored of the agent stays; the row carries values for an agent that is not yet known.
+_STG_AGENTS = f"""WITH master AS (
+    {statements(MASTER_LIST)}
+), listed AS (
+    {statements(ROSTER)}
 ), named AS (
-    SELECT {_COLUMNS}, deactivated, false AS is_rejected FROM agent_details_valid
+    SELECT coalesce(master.agent_id, listed.agent_id) AS agent_id,
+        listed.agent_id IS NOT NULL AS is_listed,
+        coalesce(master.is_rejected, listed.is_rejected) AS is_rejected,
+        CASE
+            WHEN master.updated_at > listed.updated_at THEN coalesce(master.deactivated, listed.deactivated)
+            WHEN master.updated_at < listed.updated_at THEN coalesce(listed.deactivated, master.deactivated)
+            ELSE coalesce(master.deactivated, false) OR coalesce(listed.deactivated, false)
+        END AS says_deactivated,
+        coalesce(master.states_availability, false) OR coalesce(listed.states_availability, false)
+            AS states_availability,
+        coalesce(master.states_group_ids, false) OR coalesce(listed.states_group_ids, false) AS states_groups
+    FROM master FULL JOIN listed ON listed.agent_id = master.agent_id
+), loaded AS (
+    SELECT {_COLUMNS} FROM agent_details_valid
     UNION ALL
-    SELECT {_COLUMNS}, deactivated, rejected.agent_id IS NOT NULL AS is_rejected
-    FROM agents_valid ANTI JOIN agent_details_valid USING (agent_id) LEFT JOIN rejected USING (agent_id)
-), unnamed AS (
-    SELECT agent_id FROM (SELECT agent_id FROM listed UNION SELECT agent_id FROM rejected)
-    ANTI JOIN named USING (agent_id)
+    SELECT {_COLUMNS} FROM agents_valid ANTI JOIN agent_details_valid USING (agent_id)
+    UNION ALL
+    SELECT {_UNKNOWN}
+    FROM named ANTI JOIN agent_details_valid USING (agent_id) ANTI JOIN agents_valid USING (agent_id)
 ), roster AS (
     SELECT found AS is_found, complete AS is_complete FROM folders WHERE name = 'agents'
 )
 SELECT {_COLUMNS},
     CASE
-        WHEN named.deactivated THEN true
-        WHEN listed.agent_id IS NOT NULL OR NOT roster.is_found THEN false
-        WHEN roster.is_complete THEN true
+        WHEN says_deactivated THEN true
+        WHEN is_listed OR (is_complete AND NOT is_found) THEN false
+        WHEN is_complete THEN true
     END AS deactivated,
-    is_rejected, sync.sync_day, sync.source
-FROM named LEFT JOIN listed USING (agent_id) CROSS JOIN roster CROSS JOIN sync
-UNION ALL
-SELECT {_UNKNOWN}, CAST(NULL AS BOOLEAN), true, sync.sync_day, sync.source FROM unnamed CROSS JOIN sync"""
+    is_rejected, states_availability, states_groups, sync.sync_day, sync.source
+FROM loaded JOIN named USING (agent_id) CROSS JOIN roster CROSS JOIN sync"""
 
 _DETAILS = (
     "agent_id, org_agent_id, ticket_scope, signature, freshchat_agent, is_active, avatar, last_login_at,"
     " created_at, updated_at"
 )
 
+
+def elements(name: str, columns: str, of: str = "valid") -> str:
+    """Select the elements of a list, of each agent from the first folder that has its list: the master list's."""
+    return f"""SELECT {columns} FROM agent_details_{name}_{of}
+    UNION ALL
+    SELECT {columns} FROM agents_{name}_{of} ANTI JOIN (
+        SELECT agent_id FROM agent_details_valid WHERE {states(name)}
+    ) USING (agent_id)"""
+
+
 # A rejected element whose channel is readable keeps what is stored of that channel.
-_STG_AVAILABILITY = """SELECT agent_id, channel, is_available, available_since, false AS is_rejected
-FROM agent_details_availability_valid
+_STG_AVAILABILITY = f"""WITH valid AS (
+    {elements("availability", "agent_id, channel, is_available, available_since")}
+)
+SELECT agent_id, channel, is_available, available_since, false AS is_rejected FROM valid
 UNION ALL
 SELECT DISTINCT agent_id, channel, CAST(NULL AS BOOLEAN), CAST(NULL AS TIMESTAMPTZ), true
-FROM agent_details_availability_checked ANTI JOIN agent_details_availability_valid USING (agent_id, channel)
-WHERE error_type IS NOT NULL AND channel IS NOT NULL"""
+FROM ({elements("availability", "agent_id, channel", "checked_rejected")}) ANTI JOIN valid USING (agent_id, channel)"""
 
 AGENTS = Pipeline(
     sources=(MASTER_LIST, ROSTER),
@@ -113,7 +160,7 @@ AGENTS = Pipeline(
         Staging("stg_agents", _STG_AGENTS),
         Staging("stg_agent_details", f"SELECT {_DETAILS} FROM agent_details_valid"),
         Staging("stg_agent_availability", _STG_AVAILABILITY),
-        Staging("stg_agent_group_membership", "SELECT agent_id, group_id FROM agent_details_group_ids_valid"),
+        Staging("stg_agent_group_membership", elements("group_ids", "agent_id, group_id")),
     ),
     publication=Publication(
         pipeline="agents",
@@ -122,8 +169,8 @@ AGENTS = Pipeline(
         feeds={
             "agents": ("agent_details", "agents"),
             "agent_details": ("agent_details",),
-            "agent_availability": ("agent_details.availability",),
-            "agent_group_membership": ("agent_details.group_ids",),
+            "agent_availability": ("agent_details.availability", "agents.availability"),
+            "agent_group_membership": ("agent_details.group_ids", "agents.group_ids"),
             "agent_status_history": (),
         },
         changes="stg_agent_changes",

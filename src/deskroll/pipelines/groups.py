@@ -1,6 +1,7 @@
 """The groups pipeline: groups, their members, and which of them have anyone left."""
 
 from deskroll.contract import BIGINT, TEXT, TIMESTAMP, Contract, column, ids
+from deskroll.flatten import states
 from deskroll.pipelines.pipeline import Pipeline, Source, Staging
 from deskroll.postgres.guard import Guard
 from deskroll.postgres.publish import Drift, Publication
@@ -15,16 +16,17 @@ _GROUP = (
     column("updated_at", TIMESTAMP),
 )
 
-_GROUPS = Contract("groups", _GROUP, key="group_id", newest="updated_at", lists=(_AGENT_IDS,))
+_GROUPS = Contract("groups", _GROUP, key="group_id", newest="updated_at", lists=(_AGENT_IDS,), alias="name")
 
-# A rejected group is staged by its key alone: it is there, and what is stored of it stays.
-_STG_GROUPS = f"""SELECT {", ".join(f.name for f in _GROUP)}, source_file, record_index, false AS is_rejected
+# A group whose newest record was rejected is there, and what is stored of it stays; the row carries the values of an
+# older record, if there is one, for a group that is not yet known.
+_STG_GROUPS = f"""SELECT {", ".join(f.name for f in _GROUP)}, source_file, record_index, is_superseded AS is_rejected,
+    {states("agent_ids")} AS states_members
 FROM admin_groups_valid
 UNION ALL
-SELECT DISTINCT group_id, CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT), CAST(NULL AS TIMESTAMPTZ),
-    CAST(NULL AS TIMESTAMPTZ), CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT), true
-FROM admin_groups_checked ANTI JOIN admin_groups_valid USING (group_id)
-WHERE group_id IS NOT NULL"""
+SELECT group_id, CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT), CAST(NULL AS TIMESTAMPTZ),
+    CAST(NULL AS TIMESTAMPTZ), CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT), true, false
+FROM admin_groups_checked_rejected ANTI JOIN admin_groups_valid USING (group_id)"""
 
 _MEMBERS = "SELECT group_id, agent_id, source_file, record_index FROM admin_groups_agent_ids_valid"
 
@@ -46,7 +48,7 @@ GROUPS = Pipeline(
         changes="stg_group_changes",
         key=("group_id",),
         who="SELECT name FROM groups WHERE group_id = %s",
-        otherwise="SELECT deskroll_mark_inactive_groups()",
+        otherwise="SELECT deskroll_link_group_members(), deskroll_mark_inactive_groups()",
         guards=(
             Guard(
                 "members of groups",

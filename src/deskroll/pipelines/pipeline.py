@@ -12,8 +12,8 @@ from deskroll.postgres.publish import Publication
 class Source:
     """One folder of a day, and the contract of its records.
 
-    `resource` is the key under which an envelope in that folder has its records. `absent` says what a day without
-    the folder means; it is empty where that is nothing to speak of.
+    `resource` is the key under which an envelope in that folder has its records, and the final table that they end in.
+    `absent` says what a day without the folder means; it is empty if that is nothing to speak of.
     """
 
     folder: str
@@ -22,13 +22,23 @@ class Source:
     absent: str = "what it would say stays as it is"
 
     @property
+    def as_read(self) -> str:
+        """The relation of all its records as they were read; see `flatten.check_records`."""
+        return f"{self.folder}_as_read"
+
+    @property
     def checked(self) -> str:
-        """The relation of all its records, each with what is wrong with it; see `flatten.check_records`."""
+        """The relation of all its records, each with what is wrong with it, and an id if it was identified."""
         return f"{self.folder}_checked"
 
     @property
+    def rejected(self) -> str:
+        """The relation of its rejected records whose key is known, one a key; see `flatten.rejected`."""
+        return f"{self.folder}_checked_rejected"
+
+    @property
     def valid(self) -> str:
-        """The relation of its valid records, one a key."""
+        """The relation of its valid records, one a key; see `flatten.newest`."""
         return f"{self.folder}_valid"
 
     def list_name(self, name: str) -> str:

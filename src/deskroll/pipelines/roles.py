@@ -1,6 +1,9 @@
 """The roles pipeline: the roles of the day, from either folder that carries them."""
 
+from dataclasses import replace
+
 from deskroll.contract import BIGINT, BOOLEAN, INTEGER, TEXT, TIMESTAMP, Contract, column, ids
+from deskroll.flatten import supersedes
 from deskroll.pipelines.pipeline import Pipeline, Source, Staging
 from deskroll.postgres.publish import Publication
 
@@ -16,29 +19,34 @@ _ROLE = (
 
 _AGENT_IDS = ids("agent_ids", "agent_id")
 
-_ROLES = Source("roles", "roles", Contract("roles", _ROLE, key="role_id", newest="updated_at"))
-ADMIN_ROLES = Source(
-    "admin_roles",
-    "roles",
-    Contract("admin_roles", _ROLE, key="role_id", newest="updated_at", lists=(_AGENT_IDS,)),
-    absent="",
-)
+_CONTRACT = Contract("roles", _ROLE, key="role_id", newest="updated_at", alias="name")
+_ROLES = Source("roles", "roles", _CONTRACT)
+ADMIN_ROLES = Source("admin_roles", "roles", replace(_CONTRACT, name="admin_roles", lists=(_AGENT_IDS,)), absent="")
 
 _COLUMNS = ", ".join(f.name for f in _ROLE)
 
-# A role may stand in both folders: the newest record wins, then that of roles/.
-_STG_ROLES = f"""SELECT {_COLUMNS}
-FROM (
-    SELECT *, row_number() OVER (
-        PARTITION BY role_id ORDER BY updated_at DESC NULLS LAST, source_file DESC
-    ) AS nth
-    FROM (
-        SELECT {_COLUMNS}, source_file FROM roles_valid
+# A role may stand in both folders: the newest record wins, then that of roles/. `is_rejected`: a rejected record may be
+# newer, so that what is stored of the role stays.
+_STG_ROLES = f"""WITH valid AS (
+    SELECT * EXCLUDE (nth) FROM (
+        SELECT *, row_number() OVER (
+            PARTITION BY role_id ORDER BY updated_at DESC NULLS LAST, source_file DESC
+        ) AS nth
+        FROM (
+            SELECT {_COLUMNS}, source_file, record_index FROM roles_valid
+            UNION ALL
+            SELECT {_COLUMNS}, source_file, record_index FROM admin_roles_valid
+        )
+    ) WHERE nth = 1
+), superseded AS (
+    SELECT DISTINCT valid.role_id FROM valid JOIN (
+        SELECT role_id, updated_at, source_file, record_index FROM roles_checked_rejected
         UNION ALL
-        SELECT {_COLUMNS}, source_file FROM admin_roles_valid
-    )
+        SELECT role_id, updated_at, source_file, record_index FROM admin_roles_checked_rejected
+    ) AS bad ON bad.role_id = valid.role_id AND {supersedes(_CONTRACT, "bad", "valid")}
 )
-WHERE nth = 1"""
+SELECT {_COLUMNS}, superseded.role_id IS NOT NULL AS is_rejected
+FROM valid LEFT JOIN superseded USING (role_id)"""
 
 ROLES = Pipeline(
     sources=(_ROLES, ADMIN_ROLES),

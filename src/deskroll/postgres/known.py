@@ -1,6 +1,6 @@
 """Rows of final tables that a transformation needs as they stand, copied out in parts that may be read side by side."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,7 +22,7 @@ class Known:
     name: str
     table: str
     columns: Mapping[str, str]
-    where: str
+    where: str = "true"
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,31 @@ class CopyOut:
                 yield from map(bytes, copy)
 
 
+Part = Callable[[], Iterator[bytes]]
+
+
 @contextmanager
-def parts(connection: Connection, url: str, known: Known) -> Iterator[list[Callable[[], Iterator[bytes]]]]:
-    """The parts of a relation, all of one moment; they can be read until the context ends."""
+def parts(connection: Connection, url: str, relations: Sequence[Known]) -> Iterator[list[tuple[Known, list[Part]]]]:
+    """The parts of each relation, all of one moment; they can be read until the context ends."""
+    if not relations:
+        yield []
+        return
     with explained(), connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        ((pages, snapshot),) = connection.execute(
-            "SELECT pg_relation_size(%s::REGCLASS) / current_setting('block_size')::BIGINT, pg_export_snapshot()",
-            [known.table],
+        ((snapshot,),) = connection.execute("SELECT pg_export_snapshot()").fetchall()
+        yield [(known, _parts(connection, url, snapshot, known)) for known in relations]
+
+
+def _parts(connection: Connection, url: str, snapshot: str, known: Known) -> list[Part]:
+    ((pages,),) = connection.execute(
+        "SELECT pg_relation_size(%s::REGCLASS) / current_setting('block_size')::BIGINT", [known.table]
+    ).fetchall()
+    return [CopyOut(url, snapshot, known, at, at + _PAGES) for at in range(0, pages, _PAGES)]
+
+
+def names(connection: Connection, table: str, key: str, name: str) -> list[tuple[int, str]]:
+    """The keys of a final table, each with its row's name."""
+    with explained():
+        return connection.execute(
+            sql.SQL("SELECT {}, {} FROM {}").format(*map(sql.Identifier, (key, name, table)))
         ).fetchall()
-        yield [CopyOut(url, snapshot, known, at, at + _PAGES) for at in range(0, pages, _PAGES)]

@@ -98,3 +98,12 @@ def published_after(connection: Connection, pipelines: Iterable[str], than: date
             [list(pipelines), than],
         ).fetchall()
     return dict(rows)
+
+
+def roster_since(connection: Connection) -> date | None:
+    """The oldest date whose day had a roster; None: no day yet."""
+    with explained():
+        row = connection.execute("SELECT roster_since FROM sync_watermarks WHERE pipeline = 'agents'").fetchone()
+    assert row is not None
+    since: date | None = row[0]
+    return since

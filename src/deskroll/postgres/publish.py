@@ -225,7 +225,7 @@ def _counts(
     if table == next(iter(publication.feeds)):
         mine = Counter({c.change: c.count for c in changes if c.pipeline == publication.pipeline})
         deactivated = mine["deactivated"] + mine["missing"] + mine["inactivated"]
-        removed += mine["removed"]
+        removed = max(removed, mine["removed"])  # a row that the date alone had is marked, and deleted
     fed = [s for s in sources if s.pipeline == publication.pipeline and s.source in publication.feeds[table]]
     return TableCounts(
         pipeline=publication.pipeline,
@@ -246,7 +246,9 @@ def _counts(
 def _changes(connection: Connection, publication: Publication) -> list[Change]:
     table, key = sql.Identifier(publication.changes), sql.SQL(", ").join(map(sql.Identifier, publication.key))
     counted = connection.execute(
-        sql.SQL("SELECT change, count(*) FROM {} GROUP BY change ORDER BY change").format(table)
+        sql.SQL("SELECT change, count(*) FROM {} WHERE change <> 'activity' GROUP BY change ORDER BY change").format(
+            table
+        )
     ).fetchall()
     first = sql.SQL("SELECT {} FROM {} WHERE change = %s ORDER BY {} LIMIT %s").format(key, table, key)
     return [
@@ -271,4 +273,4 @@ def _number(connection: Connection, select: str | sql.Composed) -> int:
 
 def _held_back(changes: Iterable[Change]) -> str | None:
     held = sum(c.count for c in changes if c.change == "held back")
-    return f"{held} active agent{'s' * (held > 1)} not deactivated because a file could not be read" if held else None
+    return f"{held} active agent{'s' * (held > 1)} not deactivated because the input is incomplete" if held else None

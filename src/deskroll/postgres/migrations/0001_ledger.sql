@@ -54,11 +54,13 @@ COMMENT ON COLUMN sync_run_tables.seconds IS 'Time that publishing the pipeline 
 
 CREATE TABLE sync_watermarks (
     pipeline TEXT PRIMARY KEY,
-    sync_date DATE
+    sync_date DATE,
+    roster_since DATE
 );
 COMMENT ON TABLE sync_watermarks IS 'The newest date that each pipeline has published; an older one is a backfill.';
 COMMENT ON COLUMN sync_watermarks.pipeline IS 'Pipeline.';
 COMMENT ON COLUMN sync_watermarks.sync_date IS 'Newest sync date published; NULL: none yet.';
+COMMENT ON COLUMN sync_watermarks.roster_since IS 'Of agents: the oldest date whose day had the folder agents/; a later day without it has an incomplete roster.';
 
 CREATE UNLOGGED TABLE stg_syncs (
     pipeline TEXT PRIMARY KEY,

@@ -17,6 +17,7 @@ CREATE TABLE agents (
     last_active_at TIMESTAMPTZ,
     created_at TIMESTAMPTZ,
     updated_at TIMESTAMPTZ,
+    as_of DATE NOT NULL,
     sync_day TEXT NOT NULL,
     source TEXT NOT NULL,
     ingested_at TIMESTAMPTZ NOT NULL DEFAULT now(),
@@ -38,7 +39,8 @@ COMMENT ON COLUMN agents.focus_mode IS 'Whether the agent sees only tickets of i
 COMMENT ON COLUMN agents.agent_operational_status IS 'Availability in the help desk''s words.';
 COMMENT ON COLUMN agents.last_active_at IS 'When the agent last did anything.';
 COMMENT ON COLUMN agents.created_at IS 'When the agent was created.';
-COMMENT ON COLUMN agents.updated_at IS 'When the record last changed or, for a missing agent, when it was found missing.';
+COMMENT ON COLUMN agents.updated_at IS 'When the record last changed or, if the status was worked out without a valid record, when that changed.';
+COMMENT ON COLUMN agents.as_of IS 'Sync date of the record that the values come from; an older one than the newest date shows a stale row.';
 COMMENT ON COLUMN agents.sync_day IS 'Sync day that last changed the row.';
 COMMENT ON COLUMN agents.source IS 'api for a sync day, tran for tran/.';
 COMMENT ON COLUMN agents.ingested_at IS 'When the row last changed.';
@@ -144,11 +146,13 @@ CREATE UNLOGGED TABLE stg_agents (
     created_at TIMESTAMPTZ,
     updated_at TIMESTAMPTZ,
     is_rejected BOOLEAN NOT NULL DEFAULT false,
+    states_availability BOOLEAN NOT NULL DEFAULT true,
+    states_groups BOOLEAN NOT NULL DEFAULT true,
     sync_day TEXT NOT NULL,
     source TEXT NOT NULL,
     ingested_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE stg_agents IS 'What the engine made of today''s agents, one row per agent that the day speaks of.';
+COMMENT ON TABLE stg_agents IS 'What the engine made of today''s agents, one row per agent that the day names.';
 COMMENT ON COLUMN stg_agents.agent_id IS 'The agent.';
 COMMENT ON COLUMN stg_agents.email IS 'E-mail address.';
 COMMENT ON COLUMN stg_agents.name IS 'Full name.';
@@ -158,13 +162,15 @@ COMMENT ON COLUMN stg_agents.mobile IS 'Mobile number.';
 COMMENT ON COLUMN stg_agents.phone IS 'Telephone number.';
 COMMENT ON COLUMN stg_agents.time_zone IS 'Time zone as the help desk names it.';
 COMMENT ON COLUMN stg_agents.available IS 'Whether the agent takes tickets now.';
-COMMENT ON COLUMN stg_agents.deactivated IS 'Whether the agent is gone; NULL where today''s files cannot tell.';
+COMMENT ON COLUMN stg_agents.deactivated IS 'Whether the agent is gone; NULL if today''s files cannot tell.';
 COMMENT ON COLUMN stg_agents.focus_mode IS 'Whether the agent sees only tickets of its own.';
 COMMENT ON COLUMN stg_agents.agent_operational_status IS 'Availability in the help desk''s words.';
 COMMENT ON COLUMN stg_agents.last_active_at IS 'When the agent last did anything.';
 COMMENT ON COLUMN stg_agents.created_at IS 'When the agent was created.';
-COMMENT ON COLUMN stg_agents.updated_at IS 'When the record last changed or, for a missing agent, when it was found missing.';
-COMMENT ON COLUMN stg_agents.is_rejected IS 'The record of this key was rejected: what is stored stays as it is.';
+COMMENT ON COLUMN stg_agents.updated_at IS 'When the record last changed.';
+COMMENT ON COLUMN stg_agents.is_rejected IS 'The newest record of this key was rejected: the stored values stay; those of this row are for an agent that is not stored yet.';
+COMMENT ON COLUMN stg_agents.states_availability IS 'Whether a valid record has the list availability: without it the stored channels stay.';
+COMMENT ON COLUMN stg_agents.states_groups IS 'Whether a valid record has the list group_ids: without it the stored memberships stay.';
 COMMENT ON COLUMN stg_agents.sync_day IS 'Sync day that last changed the row.';
 COMMENT ON COLUMN stg_agents.source IS 'api for a sync day, tran for tran/.';
 COMMENT ON COLUMN stg_agents.ingested_at IS 'When the row was staged.';
@@ -222,7 +228,7 @@ CREATE UNLOGGED TABLE stg_agent_changes (
 );
 COMMENT ON TABLE stg_agent_changes IS 'What the last publish did to agents, one row per agent and change.';
 COMMENT ON COLUMN stg_agent_changes.agent_id IS 'The agent.';
-COMMENT ON COLUMN stg_agent_changes.change IS 'added, changed, deactivated, reactivated, missing (deactivated because the day does not contain it) or held back (would be deactivated, but a file could not be read).';
+COMMENT ON COLUMN stg_agent_changes.change IS 'added, changed, deactivated, reactivated, missing (deactivated because the day does not contain it), held back (would be deactivated, but the input is incomplete), stale (keeps its stored values because its record is in quarantine) or activity (only what changes with activity did; not told).';
 COMMENT ON COLUMN stg_agent_changes.deactivated IS 'The state that the agent is in after it.';
 
 INSERT INTO sync_watermarks (pipeline) VALUES ('agents');

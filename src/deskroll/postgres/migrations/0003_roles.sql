@@ -51,7 +51,8 @@ CREATE UNLOGGED TABLE stg_roles (
     is_default BOOLEAN,
     agent_type INTEGER,
     created_at TIMESTAMPTZ,
-    updated_at TIMESTAMPTZ
+    updated_at TIMESTAMPTZ,
+    is_rejected BOOLEAN NOT NULL DEFAULT false
 );
 COMMENT ON TABLE stg_roles IS 'What the engine made of today''s roles, from both folders that carry them.';
 COMMENT ON COLUMN stg_roles.role_id IS 'Id of the role.';
@@ -61,6 +62,7 @@ COMMENT ON COLUMN stg_roles.is_default IS 'Whether the help desk came with it.';
 COMMENT ON COLUMN stg_roles.agent_type IS 'Kind of agent that may hold it, as the help desk numbers them.';
 COMMENT ON COLUMN stg_roles.created_at IS 'When the role was created.';
 COMMENT ON COLUMN stg_roles.updated_at IS 'When the record last changed.';
+COMMENT ON COLUMN stg_roles.is_rejected IS 'A rejected record of this key may be newer: the stored values stay; those of this row are for a role that is not stored yet.';
 
 CREATE UNLOGGED TABLE stg_role_changes (
     role_id BIGINT NOT NULL,

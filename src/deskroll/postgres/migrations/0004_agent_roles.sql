@@ -15,10 +15,23 @@ COMMENT ON TABLE agent_role_mapping IS 'Who holds which role, and who held it: o
 COMMENT ON COLUMN agent_role_mapping.agent_id IS 'The agent.';
 COMMENT ON COLUMN agent_role_mapping.role_id IS 'The role.';
 COMMENT ON COLUMN agent_role_mapping.status IS 'assigned, or removed.';
-COMMENT ON COLUMN agent_role_mapping.assigned_at IS 'When a sync last found the role assigned anew.';
+COMMENT ON COLUMN agent_role_mapping.assigned_at IS 'When a sync last found the role assigned anew: action_at of that row of agent_role_history.';
 COMMENT ON COLUMN agent_role_mapping.removed_at IS 'When a sync found it removed; NULL while it is assigned.';
-COMMENT ON COLUMN agent_role_mapping.said_by_agent IS 'Whether the agent''s record (role_ids) said so last: then it takes the agent''s record to say no.';
-COMMENT ON COLUMN agent_role_mapping.said_by_role IS 'Whether the role''s record (agent_ids) said so last.';
+COMMENT ON COLUMN agent_role_mapping.said_by_agent IS 'Whether the agent''s record (role_ids) stated it, the last time that it said anything of its roles.';
+COMMENT ON COLUMN agent_role_mapping.said_by_role IS 'Whether the role''s record (agent_ids) stated it, the last time that it said anything of its agents.';
+
+CREATE TABLE unlinked_agent_roles (
+    agent_id BIGINT NOT NULL,
+    role_id BIGINT NOT NULL,
+    said_by_agent BOOLEAN NOT NULL,
+    said_by_role BOOLEAN NOT NULL,
+    PRIMARY KEY (agent_id, role_id)
+);
+COMMENT ON TABLE unlinked_agent_roles IS 'Role assignments that a record states, and whose agent or role is not known yet: they are made when it arrives.';
+COMMENT ON COLUMN unlinked_agent_roles.agent_id IS 'The agent.';
+COMMENT ON COLUMN unlinked_agent_roles.role_id IS 'The role.';
+COMMENT ON COLUMN unlinked_agent_roles.said_by_agent IS 'Whether the agent''s record (role_ids) stated it last.';
+COMMENT ON COLUMN unlinked_agent_roles.said_by_role IS 'Whether the role''s record (agent_ids) stated it last.';
 
 CREATE TABLE agent_role_history (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -29,7 +42,7 @@ CREATE TABLE agent_role_history (
     sync_date DATE NOT NULL,
     sync_day TEXT NOT NULL
 );
-COMMENT ON TABLE agent_role_history IS 'Every time that an agent was given a role or lost it, one row each; nothing is ever changed here.';
+COMMENT ON TABLE agent_role_history IS 'Every time that an agent was given a role or lost it, one row each. Only a corrected sync of the newest date takes away rows of that date.';
 COMMENT ON COLUMN agent_role_history.id IS 'Number of the row.';
 COMMENT ON COLUMN agent_role_history.agent_id IS 'The agent.';
 COMMENT ON COLUMN agent_role_history.role_id IS 'The role.';
@@ -80,13 +93,13 @@ CREATE UNLOGGED TABLE stg_agent_roles (
     source TEXT NOT NULL,
     ingested_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE stg_agent_roles IS 'What the engine made of today''s roles of agents: every pair that the day says, and every known pair that it says no longer.';
+COMMENT ON TABLE stg_agent_roles IS 'What the engine made of today''s roles of agents: every pair that the day states, every pair that it removes, and every pair that one side states no longer.';
 COMMENT ON COLUMN stg_agent_roles.agent_id IS 'The agent.';
 COMMENT ON COLUMN stg_agent_roles.role_id IS 'The role.';
 COMMENT ON COLUMN stg_agent_roles.status IS 'assigned, or removed.';
-COMMENT ON COLUMN stg_agent_roles.said_by_agent IS 'Whether the agent''s record says so today.';
-COMMENT ON COLUMN stg_agent_roles.said_by_role IS 'Whether the role''s record says so today.';
-COMMENT ON COLUMN stg_agent_roles.source_file IS 'File of the record that says so; NULL for a pair that none says.';
+COMMENT ON COLUMN stg_agent_roles.said_by_agent IS 'Whether the agent''s record states it or, if it is silent today, stated it last.';
+COMMENT ON COLUMN stg_agent_roles.said_by_role IS 'Whether the role''s record states it or, if it is silent today, stated it last.';
+COMMENT ON COLUMN stg_agent_roles.source_file IS 'File of the record that states it; NULL for a pair that none states today.';
 COMMENT ON COLUMN stg_agent_roles.record_index IS 'Place of that record in the file, from 0.';
 COMMENT ON COLUMN stg_agent_roles.sync_day IS 'Sync day.';
 COMMENT ON COLUMN stg_agent_roles.source IS 'api for a sync day, tran for tran/.';
@@ -95,16 +108,21 @@ COMMENT ON COLUMN stg_agent_roles.ingested_at IS 'When the row was staged.';
 CREATE UNLOGGED TABLE stg_agent_role_changes (
     agent_id BIGINT NOT NULL,
     role_id BIGINT NOT NULL,
-    change TEXT NOT NULL
+    change TEXT NOT NULL,
+    said_by_agent BOOLEAN NOT NULL,
+    said_by_role BOOLEAN NOT NULL
 );
 COMMENT ON TABLE stg_agent_role_changes IS 'What the last publish did to the roles of agents, one row per pair that changed.';
 COMMENT ON COLUMN stg_agent_role_changes.agent_id IS 'The agent.';
 COMMENT ON COLUMN stg_agent_role_changes.role_id IS 'The role.';
 COMMENT ON COLUMN stg_agent_role_changes.change IS 'assigned, or removed.';
+COMMENT ON COLUMN stg_agent_role_changes.said_by_agent IS 'Whether the agent''s record states it, or stated it last.';
+COMMENT ON COLUMN stg_agent_role_changes.said_by_role IS 'Whether the role''s record states it, or stated it last.';
 
 INSERT INTO sync_watermarks (pipeline) VALUES ('agent_roles');
 
 -- migrate:down
 
 DELETE FROM sync_watermarks WHERE pipeline = 'agent_roles';
-DROP TABLE stg_agent_role_changes, stg_agent_roles, agent_role_pipeline_errors, agent_role_history, agent_role_mapping;
+DROP TABLE stg_agent_role_changes, stg_agent_roles, agent_role_pipeline_errors, agent_role_history;
+DROP TABLE unlinked_agent_roles, agent_role_mapping;

@@ -4,6 +4,7 @@ CREATE TABLE groups (
     group_id BIGINT PRIMARY KEY,
     name TEXT NOT NULL,
     parent_group_id BIGINT,
+    source_parent_group_id BIGINT,
     created_at TIMESTAMPTZ,
     updated_at TIMESTAMPTZ,
     inactive BOOLEAN NOT NULL
@@ -11,7 +12,8 @@ CREATE TABLE groups (
 COMMENT ON TABLE groups IS 'The groups of the help desk, one row each; one that is gone keeps its row and loses its members.';
 COMMENT ON COLUMN groups.group_id IS 'Id of the group.';
 COMMENT ON COLUMN groups.name IS 'Name.';
-COMMENT ON COLUMN groups.parent_group_id IS 'Group that it is part of; NULL for a root, and where the parent is unknown.';
+COMMENT ON COLUMN groups.parent_group_id IS 'Group that it is part of; NULL for a root, and until the parent is known.';
+COMMENT ON COLUMN groups.source_parent_group_id IS 'Parent that its record names.';
 COMMENT ON COLUMN groups.created_at IS 'When the group was created.';
 COMMENT ON COLUMN groups.updated_at IS 'When the record last changed.';
 COMMENT ON COLUMN groups.inactive IS 'Whether no active agent is a member of it or of any group below it.';
@@ -25,6 +27,15 @@ CREATE TABLE group_membership (
 COMMENT ON TABLE group_membership IS 'The members that a group''s own record names, one row per pair.';
 COMMENT ON COLUMN group_membership.group_id IS 'The group.';
 COMMENT ON COLUMN group_membership.agent_id IS 'Agent that the group''s own record names.';
+
+CREATE TABLE unlinked_group_members (
+    group_id BIGINT NOT NULL REFERENCES groups DEFERRABLE,
+    agent_id BIGINT NOT NULL,
+    PRIMARY KEY (group_id, agent_id)
+);
+COMMENT ON TABLE unlinked_group_members IS 'Members that a group''s own record names, and that are not known yet: they join when they arrive.';
+COMMENT ON COLUMN unlinked_group_members.group_id IS 'The group.';
+COMMENT ON COLUMN unlinked_group_members.agent_id IS 'Agent that the group''s own record names.';
 
 CREATE TABLE group_pipeline_errors (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -60,9 +71,10 @@ CREATE UNLOGGED TABLE stg_groups (
     updated_at TIMESTAMPTZ,
     source_file TEXT,
     record_index BIGINT,
-    is_rejected BOOLEAN NOT NULL DEFAULT false
+    is_rejected BOOLEAN NOT NULL DEFAULT false,
+    states_members BOOLEAN NOT NULL DEFAULT true
 );
-COMMENT ON TABLE stg_groups IS 'What the engine made of today''s groups, one row per group that the day speaks of.';
+COMMENT ON TABLE stg_groups IS 'What the engine made of today''s groups, one row per group that the day names.';
 COMMENT ON COLUMN stg_groups.group_id IS 'Id of the group.';
 COMMENT ON COLUMN stg_groups.name IS 'Name.';
 COMMENT ON COLUMN stg_groups.parent_group_id IS 'Group that it is part of, as its record says.';
@@ -70,7 +82,8 @@ COMMENT ON COLUMN stg_groups.created_at IS 'When the group was created.';
 COMMENT ON COLUMN stg_groups.updated_at IS 'When the record last changed.';
 COMMENT ON COLUMN stg_groups.source_file IS 'File of the record.';
 COMMENT ON COLUMN stg_groups.record_index IS 'Place of the record in the file, from 0.';
-COMMENT ON COLUMN stg_groups.is_rejected IS 'The record of this key was rejected: what is stored stays as it is.';
+COMMENT ON COLUMN stg_groups.is_rejected IS 'The newest record of this key was rejected: what is stored stays; the values of this row are for a group that is not stored yet.';
+COMMENT ON COLUMN stg_groups.states_members IS 'Whether a valid record has the list agent_ids: without it the stored members stay.';
 
 CREATE UNLOGGED TABLE stg_group_membership (
     group_id BIGINT NOT NULL,
@@ -97,4 +110,5 @@ INSERT INTO sync_watermarks (pipeline) VALUES ('groups');
 -- migrate:down
 
 DELETE FROM sync_watermarks WHERE pipeline = 'groups';
-DROP TABLE stg_group_changes, stg_group_membership, stg_groups, group_pipeline_errors, group_membership, groups;
+DROP TABLE stg_group_changes, stg_group_membership, stg_groups, group_pipeline_errors;
+DROP TABLE unlinked_group_members, group_membership, groups;

@@ -1,4 +1,4 @@
--- Carry today's agents from staging into agents and what hangs on it, and mark those that are gone.
+-- Carry today's agents from staging into agents and its dependent tables, and mark those that are gone.
 --
 -- By hand, after `deskroll stage DATA --day day1 --only agents`, in one transaction:
 --     deskroll sql agents | psql "$(deskroll db url)"
@@ -13,7 +13,7 @@ SELECT deskroll_detach_keys(
     ]::REGCLASS[]
 );
 
--- What changes, decided once: one row per agent and change.
+-- What changes, decided once: one row per agent and change. What moves with mere activity is not told.
 TRUNCATE stg_agent_changes;
 
 INSERT INTO stg_agent_changes (agent_id, change, deactivated)
@@ -23,7 +23,14 @@ SELECT
         WHEN agent.agent_id IS NULL THEN 'added'
         WHEN next.deactivated AND NOT agent.deactivated THEN 'deactivated'
         WHEN agent.deactivated AND NOT next.deactivated THEN 'reactivated'
-        ELSE 'changed'
+        WHEN ((
+            today.email, today.name, today.job_title, today.language, today.mobile, today.phone, today.time_zone,
+            today.focus_mode, today.agent_operational_status, today.created_at
+        ) IS DISTINCT FROM (
+            agent.email, agent.name, agent.job_title, agent.language, agent.mobile, agent.phone, agent.time_zone,
+            agent.focus_mode, agent.agent_operational_status, agent.created_at
+        )) THEN 'changed'
+        ELSE 'activity'
     END,
     next.deactivated
 FROM sync_context AS context
@@ -42,15 +49,16 @@ WHERE
     context.pipeline = 'agents'
     AND CASE
         WHEN agent.agent_id IS NULL THEN today.email IS NOT NULL
-        WHEN context.is_backfill OR today.is_rejected THEN false
+        WHEN context.is_backfill THEN false
+        WHEN today.is_rejected THEN next.deactivated <> agent.deactivated
         ELSE (
             today.email, today.name, today.job_title, today.language, today.mobile, today.phone, today.time_zone,
             today.available, next.deactivated, today.focus_mode, today.agent_operational_status,
-            today.last_active_at, today.created_at, today.updated_at
+            today.last_active_at, today.created_at, today.updated_at, context.sync_date
         ) IS DISTINCT FROM (
             agent.email, agent.name, agent.job_title, agent.language, agent.mobile, agent.phone, agent.time_zone,
             agent.available, agent.deactivated, agent.focus_mode, agent.agent_operational_status,
-            agent.last_active_at, agent.created_at, agent.updated_at
+            agent.last_active_at, agent.created_at, agent.updated_at, agent.as_of
         )
     END;
 
@@ -66,19 +74,33 @@ WHERE
     context.pipeline = 'agents'
     AND NOT context.is_backfill
     AND NOT agent.deactivated
-    -- On an incomplete roster an agent may be absent although the master list has it.
-    AND (today.agent_id IS NULL OR today.deactivated IS NULL AND NOT today.is_rejected);
+    AND (
+        today.agent_id IS NULL
+        -- The master list has the agent, and an incomplete roster does not.
+        OR today.deactivated IS NULL
+        AND EXISTS (
+            SELECT FROM stg_sync_sources AS roster
+            WHERE roster.pipeline = 'agents' AND roster.source = 'agents' AND roster.found
+        )
+    );
+
+INSERT INTO stg_agent_changes (agent_id, change, deactivated)
+SELECT agent.agent_id, 'stale', coalesce(today.deactivated, agent.deactivated)
+FROM sync_context AS context
+CROSS JOIN stg_agents AS today
+JOIN agents AS agent ON agent.agent_id = today.agent_id
+WHERE context.pipeline = 'agents' AND NOT context.is_backfill AND today.is_rejected;
 
 INSERT INTO agents (
     agent_id, email, name, job_title, language, mobile, phone, time_zone, available, deactivated, status, focus_mode,
-    agent_operational_status, last_active_at, created_at, updated_at, sync_day, source, ingested_at
+    agent_operational_status, last_active_at, created_at, updated_at, as_of, sync_day, source, ingested_at
 )
 SELECT
     today.agent_id, today.email, today.name, today.job_title, today.language, today.mobile, today.phone,
     today.time_zone, today.available, change.deactivated,
     CASE WHEN change.deactivated THEN 'inactive' ELSE 'active' END,
     today.focus_mode, today.agent_operational_status, today.last_active_at, today.created_at, today.updated_at,
-    context.sync_day, context.source, now()
+    context.sync_date, context.sync_day, context.source, now()
 FROM sync_context AS context
 CROSS JOIN stg_agent_changes AS change
 JOIN stg_agents AS today ON today.agent_id = change.agent_id
@@ -101,6 +123,7 @@ UPDATE agents SET
     last_active_at = today.last_active_at,
     created_at = today.created_at,
     updated_at = today.updated_at,
+    as_of = context.sync_date,
     sync_day = context.sync_day,
     source = context.source,
     ingested_at = now()
@@ -109,21 +132,33 @@ CROSS JOIN stg_agent_changes AS change
 JOIN stg_agents AS today ON today.agent_id = change.agent_id
 WHERE
     context.pipeline = 'agents'
-    AND change.change IN ('changed', 'deactivated', 'reactivated')
+    AND change.change IN ('changed', 'deactivated', 'reactivated', 'activity')
+    AND NOT today.is_rejected
     AND agents.agent_id = change.agent_id;
 
+-- The status alone, of an agent that is missing or whose record is in quarantine.
 UPDATE agents SET
-    deactivated = true,
-    status = 'inactive',
+    deactivated = change.deactivated,
+    status = CASE WHEN change.deactivated THEN 'inactive' ELSE 'active' END,
     updated_at = now(),
     sync_day = context.sync_day,
     source = context.source,
     ingested_at = now()
 FROM sync_context AS context
 CROSS JOIN stg_agent_changes AS change
-WHERE context.pipeline = 'agents' AND change.change = 'missing' AND agents.agent_id = change.agent_id;
+LEFT JOIN stg_agents AS today ON today.agent_id = change.agent_id
+WHERE
+    context.pipeline = 'agents'
+    AND (change.change = 'missing' OR change.change IN ('deactivated', 'reactivated') AND today.is_rejected)
+    AND agents.agent_id = change.agent_id;
 
--- Details, availability and own groups follow the master list; of an agent that it does not have today they stay.
+-- What else is stored of an agent follows its record: all but a list that the record does not have, and nothing if the
+-- record is in quarantine.
+CREATE TEMP TABLE stale_agents AS
+SELECT change.agent_id FROM stg_agent_changes AS change WHERE change.change = 'stale';
+
+ANALYZE stale_agents;
+
 UPDATE agent_details SET
     org_agent_id = today.org_agent_id,
     ticket_scope = today.ticket_scope,
@@ -140,6 +175,7 @@ WHERE
     context.pipeline = 'agents'
     AND NOT context.is_backfill
     AND agent_details.agent_id = today.agent_id
+    AND today.agent_id NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
     AND (
         today.org_agent_id, today.ticket_scope, today.signature, today.freshchat_agent, today.is_active, today.avatar,
         today.last_login_at, today.created_at, today.updated_at
@@ -162,6 +198,7 @@ WHERE
     context.pipeline = 'agents'
     AND NOT context.is_backfill
     AND NOT EXISTS (SELECT FROM agent_details AS known WHERE known.agent_id = today.agent_id)
+    AND today.agent_id NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
 ORDER BY today.agent_id;
 
 -- What is known is compared with what is said in one pass, and only what differs is touched.
@@ -180,8 +217,10 @@ FROM stg_agent_availability AS today
 FULL JOIN agent_availability AS known ON known.agent_id = today.agent_id AND known.channel = today.channel
 WHERE
     NOT (SELECT context.is_backfill FROM sync_context AS context WHERE context.pipeline = 'agents')
+    AND coalesce(today.agent_id, known.agent_id) NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
     AND CASE
-        WHEN today.agent_id IS NULL THEN known.agent_id IN (SELECT agent.agent_id FROM stg_agent_details AS agent)
+        WHEN today.agent_id IS NULL
+            THEN known.agent_id IN (SELECT agent.agent_id FROM stg_agents AS agent WHERE agent.states_availability)
         WHEN today.is_rejected THEN false
         ELSE
             known.agent_id IS NULL
@@ -221,8 +260,10 @@ FROM stg_agent_group_membership AS today
 FULL JOIN agent_group_membership AS known ON known.agent_id = today.agent_id AND known.group_id = today.group_id
 WHERE
     NOT (SELECT context.is_backfill FROM sync_context AS context WHERE context.pipeline = 'agents')
+    AND coalesce(today.agent_id, known.agent_id) NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
     AND CASE
-        WHEN today.agent_id IS NULL THEN known.agent_id IN (SELECT agent.agent_id FROM stg_agent_details AS agent)
+        WHEN today.agent_id IS NULL
+            THEN known.agent_id IN (SELECT agent.agent_id FROM stg_agents AS agent WHERE agent.states_groups)
         ELSE known.agent_id IS NULL
     END;
 
@@ -239,7 +280,7 @@ FROM agent_group_membership_changes AS change
 WHERE change.is_added
 ORDER BY change.agent_id, change.group_id;
 
-DROP TABLE agent_group_membership_changes;
+DROP TABLE agent_group_membership_changes, stale_agents;
 
 -- One row per agent for the date. A backfill cannot ask `agents`, which is newer: it goes by what the day says and, where
 -- the day cannot tell, by what was last known at that date.
@@ -247,7 +288,7 @@ CREATE TEMP TABLE agent_status_backfilled AS
 SELECT
     agent.agent_id,
     CASE
-        WHEN today.deactivated IS NOT NULL AND NOT today.is_rejected THEN NOT today.deactivated
+        WHEN today.deactivated IS NOT NULL THEN NOT today.deactivated
         WHEN today.agent_id IS NULL AND context.is_complete THEN false
         ELSE coalesce(
             (
@@ -301,7 +342,18 @@ SELECT deskroll_replace_quarantine('agents'::TEXT, 'agent_pipeline_errors'::REGC
 
 SELECT deskroll_move_watermark('agents'::TEXT);
 
--- A group is inactive when nobody active is left in it, and a card holder is the agent of the same name. A run works
--- this out once, when it has published all.
-SELECT deskroll_mark_inactive_groups(), deskroll_link_spend()
+UPDATE sync_watermarks SET roster_since = context.sync_date
+FROM sync_context AS context
+JOIN stg_sync_sources AS roster ON roster.pipeline = context.pipeline
+WHERE
+    context.pipeline = 'agents'
+    AND sync_watermarks.pipeline = 'agents'
+    AND roster.source = 'agents'
+    AND roster.found
+    AND context.sync_date < coalesce(sync_watermarks.roster_since, 'infinity');
+
+-- New agents get the roles and groups that waited for them, a group is inactive if nobody active is left in it, and a
+-- card holder is the agent of the same name. A run works this out once, when it has published all.
+SELECT
+    deskroll_link_agent_roles(), deskroll_link_group_members(), deskroll_mark_inactive_groups(), deskroll_link_spend()
 WHERE nullif(current_setting('deskroll.run_id', true), '') IS NULL;

@@ -17,7 +17,8 @@ WHERE
     AND NOT context.is_backfill
     AND (
         role.role_id IS NULL
-        OR (
+        OR NOT today.is_rejected
+        AND (
             today.name, today.description, today.is_default, today.agent_type, today.created_at, today.updated_at
         ) IS DISTINCT FROM (
             role.name, role.description, role.is_default, role.agent_type, role.created_at, role.updated_at
@@ -42,3 +43,7 @@ ON CONFLICT (role_id) DO UPDATE SET
 SELECT deskroll_replace_quarantine('roles'::TEXT, 'role_pipeline_errors'::REGCLASS, 'role_id'::NAME);
 
 SELECT deskroll_move_watermark('roles'::TEXT);
+
+-- New roles are given to the agents that they waited for. A run works this out once, when it has published all.
+SELECT deskroll_link_agent_roles()
+WHERE nullif(current_setting('deskroll.run_id', true), '') IS NULL;

@@ -7,10 +7,51 @@ SELECT deskroll_begin('agent_roles'::TEXT);
 
 SELECT deskroll_detach_keys(VARIADIC ARRAY['agent_role_mapping', 'agent_role_history']::REGCLASS[]);
 
+-- A pair whose agent or role is not known waits until it is.
+DELETE FROM unlinked_agent_roles
+USING sync_context AS context, stg_agent_roles AS today
+WHERE
+    context.pipeline = 'agent_roles'
+    AND NOT context.is_backfill
+    AND today.status = 'removed'
+    AND unlinked_agent_roles.agent_id = today.agent_id
+    AND unlinked_agent_roles.role_id = today.role_id;
+
+INSERT INTO unlinked_agent_roles AS waiting (agent_id, role_id, said_by_agent, said_by_role)
+SELECT today.agent_id, today.role_id, today.said_by_agent, today.said_by_role
+FROM sync_context AS context
+CROSS JOIN stg_agent_roles AS today
+LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
+LEFT JOIN roles AS role ON role.role_id = today.role_id
+WHERE
+    context.pipeline = 'agent_roles'
+    AND NOT context.is_backfill
+    AND today.status = 'assigned'
+    AND (agent.agent_id IS NULL OR role.role_id IS NULL)
+ORDER BY today.agent_id, today.role_id
+ON CONFLICT (agent_id, role_id) DO UPDATE SET
+    said_by_agent = excluded.said_by_agent,
+    said_by_role = excluded.said_by_role
+WHERE (waiting.said_by_agent, waiting.said_by_role) IS DISTINCT FROM (excluded.said_by_agent, excluded.said_by_role);
+
+UPDATE agent_role_mapping SET
+    said_by_agent = today.said_by_agent,
+    said_by_role = today.said_by_role
+FROM sync_context AS context
+CROSS JOIN stg_agent_roles AS today
+WHERE
+    context.pipeline = 'agent_roles'
+    AND NOT context.is_backfill
+    AND agent_role_mapping.agent_id = today.agent_id
+    AND agent_role_mapping.role_id = today.role_id
+    AND agent_role_mapping.status = today.status
+    AND (today.said_by_agent, today.said_by_role)
+    IS DISTINCT FROM (agent_role_mapping.said_by_agent, agent_role_mapping.said_by_role);
+
 TRUNCATE stg_agent_role_changes;
 
-INSERT INTO stg_agent_role_changes (agent_id, role_id, change)
-SELECT today.agent_id, today.role_id, today.status
+INSERT INTO stg_agent_role_changes (agent_id, role_id, change, said_by_agent, said_by_role)
+SELECT today.agent_id, today.role_id, today.status, today.said_by_agent, today.said_by_role
 FROM sync_context AS context
 CROSS JOIN stg_agent_roles AS today
 JOIN agents AS agent ON agent.agent_id = today.agent_id
@@ -21,44 +62,7 @@ WHERE
     AND NOT context.is_backfill
     AND coalesce(known.status, 'removed') <> today.status;
 
-UPDATE agent_role_mapping SET
-    status = today.status,
-    assigned_at = CASE WHEN change.change = 'assigned' THEN now() ELSE agent_role_mapping.assigned_at END,
-    removed_at = CASE
-        WHEN change.change = 'removed' THEN now()
-        WHEN change.change IS NULL THEN agent_role_mapping.removed_at
-    END,
-    said_by_agent = today.said_by_agent,
-    said_by_role = today.said_by_role
-FROM sync_context AS context
-CROSS JOIN stg_agent_roles AS today
-LEFT JOIN stg_agent_role_changes AS change ON change.agent_id = today.agent_id AND change.role_id = today.role_id
-WHERE
-    context.pipeline = 'agent_roles'
-    AND NOT context.is_backfill
-    AND agent_role_mapping.agent_id = today.agent_id
-    AND agent_role_mapping.role_id = today.role_id
-    AND (today.status, today.said_by_agent, today.said_by_role)
-    IS DISTINCT FROM (agent_role_mapping.status, agent_role_mapping.said_by_agent, agent_role_mapping.said_by_role);
-
-INSERT INTO agent_role_mapping (agent_id, role_id, status, assigned_at, said_by_agent, said_by_role)
-SELECT change.agent_id, change.role_id, change.change, now(), today.said_by_agent, today.said_by_role
-FROM stg_agent_role_changes AS change
-JOIN stg_agent_roles AS today ON today.agent_id = change.agent_id AND today.role_id = change.role_id
-WHERE
-    change.change = 'assigned'
-    AND NOT EXISTS (
-        SELECT FROM agent_role_mapping AS known
-        WHERE known.agent_id = change.agent_id AND known.role_id = change.role_id
-    )
-ORDER BY change.agent_id, change.role_id;
-
-INSERT INTO agent_role_history (agent_id, role_id, action, sync_date, sync_day)
-SELECT change.agent_id, change.role_id, change.change, context.sync_date, context.sync_day
-FROM sync_context AS context
-CROSS JOIN stg_agent_role_changes AS change
-WHERE context.pipeline = 'agent_roles'
-ORDER BY change.agent_id, change.role_id;
+SELECT deskroll_change_agent_roles();
 
 SELECT deskroll_attach_keys();
 
@@ -96,7 +100,7 @@ CROSS JOIN (
     FROM stg_agent_roles AS today
     LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
     LEFT JOIN roles AS role ON role.role_id = today.role_id
-    WHERE today.status = 'assigned' AND (agent.agent_id IS NULL OR role.role_id IS NULL)
+    WHERE today.source_file IS NOT NULL AND (agent.agent_id IS NULL OR role.role_id IS NULL)
 ) AS error
 WHERE context.pipeline = 'agent_roles'
 ORDER BY error.source_file, error.record_index, error.error_message;

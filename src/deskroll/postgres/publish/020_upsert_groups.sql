@@ -9,25 +9,48 @@ SET CONSTRAINTS ALL DEFERRED;
 
 SELECT deskroll_detach_keys(VARIADIC ARRAY['groups', 'group_membership']::REGCLASS[]);
 
--- Members follow the group's record; those of a rejected one stay, and of one that is gone where absence counts they go.
+-- What the day says of groups: all of a group that is not stored, and what its record has of one whose record is valid.
+CREATE TEMP TABLE told_groups AS
+SELECT
+    staged.group_id, staged.name, staged.parent_group_id, staged.created_at, staged.updated_at, staged.states_members
+FROM sync_context AS context
+CROSS JOIN stg_groups AS staged
+LEFT JOIN groups AS known ON known.group_id = staged.group_id
+WHERE
+    context.pipeline = 'groups'
+    AND NOT context.is_backfill
+    AND staged.name IS NOT NULL
+    AND (known.group_id IS NULL OR NOT staged.is_rejected);
+
+-- Whose members the day tells: a group whose record has the list, and one that is gone from a complete folder.
+CREATE TEMP TABLE told_members AS
+SELECT told.group_id FROM told_groups AS told WHERE told.states_members
+UNION ALL
+SELECT known.group_id
+FROM sync_context AS context
+CROSS JOIN groups AS known
+LEFT JOIN stg_groups AS staged ON staged.group_id = known.group_id
+WHERE
+    context.pipeline = 'groups' AND NOT context.is_backfill AND context.is_complete AND staged.group_id IS NULL;
+
+CREATE TEMP TABLE next_members AS
+SELECT today.group_id, today.agent_id, agent.agent_id IS NOT NULL AS is_known
+FROM stg_group_membership AS today
+JOIN told_members AS told ON told.group_id = today.group_id
+LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id;
+
+ANALYZE told_members, next_members;
+
 CREATE TEMP TABLE group_membership_changes AS
 SELECT
     coalesce(today.group_id, known.group_id) AS group_id,
     coalesce(today.agent_id, known.agent_id) AS agent_id,
     known.group_id IS NULL AS is_added
-FROM stg_group_membership AS today
+FROM (SELECT next.group_id, next.agent_id FROM next_members AS next WHERE next.is_known) AS today
 FULL JOIN group_membership AS known ON known.group_id = today.group_id AND known.agent_id = today.agent_id
-LEFT JOIN stg_groups AS record ON record.group_id = known.group_id
-LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
-CROSS JOIN sync_context AS context
 WHERE
-    context.pipeline = 'groups'
-    AND NOT context.is_backfill
-    AND CASE
-        WHEN known.group_id IS NULL THEN agent.agent_id IS NOT NULL
-        WHEN today.group_id IS NOT NULL THEN false
-        ELSE NOT coalesce(record.is_rejected, NOT context.is_complete)
-    END;
+    known.group_id IS NULL
+    OR today.group_id IS NULL AND known.group_id IN (SELECT told.group_id FROM told_members AS told);
 
 DELETE FROM group_membership
 USING group_membership_changes AS change
@@ -42,32 +65,49 @@ FROM group_membership_changes AS change
 WHERE change.is_added
 ORDER BY change.group_id, change.agent_id;
 
-DROP TABLE group_membership_changes;
+-- An agent that is not known yet waits.
+DELETE FROM unlinked_group_members
+USING told_members AS told
+WHERE
+    unlinked_group_members.group_id = told.group_id
+    AND NOT EXISTS (
+        SELECT FROM next_members AS next
+        WHERE
+            next.group_id = unlinked_group_members.group_id
+            AND next.agent_id = unlinked_group_members.agent_id
+            AND NOT next.is_known
+    );
 
--- All groups as they will be. A parent is known if it has a row, or gets one today.
+INSERT INTO unlinked_group_members (group_id, agent_id)
+SELECT next.group_id, next.agent_id
+FROM next_members AS next
+WHERE NOT next.is_known
+ORDER BY next.group_id, next.agent_id
+ON CONFLICT DO NOTHING;
+
+SELECT deskroll_link_group_members();
+
+DROP TABLE group_membership_changes, next_members, told_members;
+
+-- All groups as they will be. A parent is linked as soon as it has a row, or gets one today.
 CREATE TEMP TABLE next_groups AS
 SELECT
     coalesce(today.group_id, known.group_id) AS group_id,
     CASE WHEN today.group_id IS NULL THEN known.name ELSE today.name END AS name,
     CASE
-        WHEN today.group_id IS NULL THEN known.parent_group_id
-        WHEN EXISTS (SELECT FROM groups AS parent WHERE parent.group_id = today.parent_group_id)
-            THEN today.parent_group_id
-        WHEN EXISTS (
-            SELECT FROM stg_groups AS parent
-            WHERE parent.group_id = today.parent_group_id AND NOT parent.is_rejected
-        ) THEN today.parent_group_id
-    END AS parent_group_id,
+        WHEN today.group_id IS NULL THEN known.source_parent_group_id
+        ELSE today.parent_group_id
+    END AS source_parent_group_id,
+    NULL::BIGINT AS parent_group_id,
     CASE WHEN today.group_id IS NULL THEN known.created_at ELSE today.created_at END AS created_at,
     CASE WHEN today.group_id IS NULL THEN known.updated_at ELSE today.updated_at END AS updated_at,
     known.group_id IS NULL AS is_new
-FROM (
-    SELECT staged.*
-    FROM sync_context AS context
-    CROSS JOIN stg_groups AS staged
-    WHERE context.pipeline = 'groups' AND NOT context.is_backfill AND NOT staged.is_rejected
-) AS today
+FROM told_groups AS today
 FULL JOIN groups AS known ON known.group_id = today.group_id;
+
+UPDATE next_groups SET parent_group_id = parent.group_id
+FROM next_groups AS parent
+WHERE parent.group_id = next_groups.source_parent_group_id;
 
 ANALYZE next_groups;
 
@@ -83,8 +123,11 @@ SELECT next.group_id, 'changed'
 FROM next_groups AS next
 JOIN groups AS known ON known.group_id = next.group_id
 WHERE
-    (next.name, next.parent_group_id, next.created_at, next.updated_at)
-    IS DISTINCT FROM (known.name, known.parent_group_id, known.created_at, known.updated_at)
+    (
+        next.name, next.parent_group_id, next.source_parent_group_id, next.created_at, next.updated_at
+    ) IS DISTINCT FROM (
+        known.name, known.parent_group_id, known.source_parent_group_id, known.created_at, known.updated_at
+    )
 UNION ALL
 SELECT known.group_id, CASE WHEN known.inactive THEN 'activated' ELSE 'inactivated' END
 FROM groups AS known
@@ -94,6 +137,7 @@ WHERE known.inactive <> (active.group_id IS NULL);
 UPDATE groups SET
     name = next.name,
     parent_group_id = next.parent_group_id,
+    source_parent_group_id = next.source_parent_group_id,
     created_at = next.created_at,
     updated_at = next.updated_at,
     inactive = active.group_id IS NULL
@@ -103,14 +147,16 @@ WHERE
     groups.group_id = next.group_id
     AND next.group_id IN (SELECT change.group_id FROM stg_group_changes AS change WHERE change.change <> 'added');
 
-INSERT INTO groups (group_id, name, parent_group_id, created_at, updated_at, inactive)
-SELECT next.group_id, next.name, next.parent_group_id, next.created_at, next.updated_at, active.group_id IS NULL
+INSERT INTO groups (group_id, name, parent_group_id, source_parent_group_id, created_at, updated_at, inactive)
+SELECT
+    next.group_id, next.name, next.parent_group_id, next.source_parent_group_id, next.created_at, next.updated_at,
+    active.group_id IS NULL
 FROM next_groups AS next
 LEFT JOIN active_groups AS active ON active.group_id = next.group_id
 WHERE next.is_new
 ORDER BY next.group_id;
 
-DROP TABLE next_groups, active_groups;
+DROP TABLE next_groups, active_groups, told_groups;
 
 SELECT deskroll_attach_keys();
 
@@ -132,7 +178,7 @@ CROSS JOIN (
         today.parent_group_id AS found, today.source_file, today.record_index
     FROM stg_groups AS today
     LEFT JOIN groups AS parent ON parent.group_id = today.parent_group_id
-    LEFT JOIN stg_groups AS new ON new.group_id = today.parent_group_id AND NOT new.is_rejected
+    LEFT JOIN stg_groups AS new ON new.group_id = today.parent_group_id AND new.name IS NOT NULL
     WHERE today.parent_group_id IS NOT NULL AND parent.group_id IS NULL AND new.group_id IS NULL
     UNION ALL
     SELECT

@@ -24,6 +24,24 @@ $$;
 COMMENT ON FUNCTION deskroll_active_groups IS
 'The groups that have an active member themselves or below them; hierarchy: a table with group_id and parent_group_id.';
 
+CREATE OR REPLACE FUNCTION deskroll_link_group_members()
+RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
+    WITH arrived AS (
+        DELETE FROM unlinked_group_members
+        USING agents AS agent, sync_context AS context
+        WHERE
+            context.pipeline = 'groups'
+            AND NOT context.is_backfill
+            AND agent.agent_id = unlinked_group_members.agent_id
+        RETURNING unlinked_group_members.group_id, unlinked_group_members.agent_id
+    )
+    INSERT INTO group_membership (group_id, agent_id)
+    SELECT arrived.group_id, arrived.agent_id FROM arrived
+    ORDER BY arrived.group_id, arrived.agent_id
+    ON CONFLICT DO NOTHING;
+$$;
+COMMENT ON FUNCTION deskroll_link_group_members IS 'Make the agents that have arrived members of the groups that named them.';
+
 CREATE OR REPLACE FUNCTION deskroll_mark_inactive_groups()
 RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     TRUNCATE stg_group_changes;
@@ -41,4 +59,5 @@ COMMENT ON FUNCTION deskroll_mark_inactive_groups IS 'Work out groups.inactive a
 -- migrate:down
 
 DROP FUNCTION deskroll_mark_inactive_groups;
+DROP FUNCTION deskroll_link_group_members;
 DROP FUNCTION deskroll_active_groups;
