@@ -159,7 +159,11 @@ class Checked:
     kind: str | None
     key: Any = None
     values: Row = field(default_factory=dict)
-    lists: dict[str, list[Any]] = field(default_factory=dict)
+    lists: dict[str, Any] = field(default_factory=dict)  # those whose key the record has; BAD if it is no list
+    alias: str | None = None  # by which it is identified if its key cannot be read
+
+    def states(self, name: str) -> bool:
+        return isinstance(self.lists.get(name), list)
 
 
 @dataclass
@@ -181,11 +185,68 @@ class Folder:
             best[record.key] = record
         return best
 
+    def newest_rejected(self, newest: str = "updated_at") -> dict[Any, Checked]:
+        """Of the rejected records one a key; one whose age cannot be read may be the newest of all."""
+
+        def age(record: Checked) -> tuple[Any, ...]:
+            moment = _age(record, newest)
+            return moment is None, moment or OLDEST, record.file.encode(), record.index or 0
+
+        return {r.key: r for r in sorted((r for r in self.records if r.kind), key=age) if r.key is not None}
+
+    def doubtful(self, newest: str | None = "updated_at") -> set[Any]:
+        """The keys whose newest record was rejected, as far as can be told."""
+        valid = self.valid(newest or "")
+        return {
+            key
+            for key, bad in self.newest_rejected(newest or "").items()
+            if key not in valid or is_superseded(valid[key], bad, newest)
+        }
+
     def named(self) -> set[Any]:
         return {r.key for r in self.records if r.key is not None}
 
     def faults(self) -> list[tuple[Any, ...]]:
         return [(r.file, r.index, r.kind, r.key) for r in self.records if r.kind]
+
+
+def _age(record: Checked, newest: str) -> Any:
+    value = record.values.get(newest)
+    return None if value is BAD else value
+
+
+def is_superseded(valid: Checked, bad: Checked, newest: str | None) -> bool:
+    """Whether the rejected record of a key may be newer than the valid one."""
+    is_later = (bad.file.encode(), bad.index or 0) > (valid.file.encode(), valid.index or 0)
+    if newest is None:
+        return is_later
+    at, than = _age(bad, newest), _age(valid, newest)
+    return at is None or than is None or at > than or (at == than and is_later)
+
+
+def names_of(folders: list[Folder], stored: dict[Any, str]) -> dict[str, set[Any]]:
+    """Who bears which name: of the day's records, and of the stored rows that the day does not have."""
+    bearers: dict[str, set[Any]] = {}
+    today = [(r.key, r.alias) for folder in folders for r in folder.records if r.key is not None]
+    absent = [(key, name) for key, name in stored.items() if key not in {key for key, _ in today}]
+    for key, name in today + absent:
+        if name is not None:
+            bearers.setdefault(folded(name), set()).add(key)
+    return {name: keys for name, keys in bearers.items() if name}
+
+
+def folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def identify(folder: Folder, bearers: dict[str, set[Any]]) -> None:
+    """Give records without a readable id that of the only one who bears their name; see that there are no others."""
+    here = folder.named()
+    for record in folder.records:
+        keys = bearers.get(folded(record.alias), set()) if record.alias is not None else set()
+        if record.key is None and len(keys) == 1 and not keys & here:
+            (record.key,) = keys
+    folder.complete &= all(record.key is not None for record in folder.records)
 
 
 def read_folder(day: Path, name: str, resource: str, check: Callable[[str, int, Any], Checked]) -> Folder:
@@ -203,8 +264,6 @@ def read_folder(day: Path, name: str, resource: str, check: Callable[[str, int, 
         except (ValueError, RecursionError):
             folder.complete = False
             folder.records.append(Checked(f"{name}/{path.name}", None, "PARSE_ERROR"))
-    files = {r.file for r in folder.records}
-    folder.complete &= files == {r.file for r in folder.records if r.key is not None}
     return folder
 
 
@@ -227,17 +286,30 @@ def _values(path: Path, resource: str) -> Iterator[tuple[int, Any]]:
             raise ValueError
 
 
+def lists_in(value: Object, names: tuple[str, ...]) -> dict[str, Any]:
+    """The lists of a record: null is the empty one, and a key that is absent says nothing."""
+    some = {name: [] if value[name] is None else value[name] for name in names if name in value}
+    return {name: found if isinstance(found, list) else BAD for name, found in some.items()}
+
+
+def alias_of(value: Any, is_twice: bool) -> str | None:
+    return None if is_twice or value is BAD else value
+
+
 def check_plain(fields: dict[str, Any], lists: tuple[str, ...], file: str, index: int, value: Any) -> Checked:
     """A record of a folder whose records have an id and a name, and nothing nested but lists."""
     if not isinstance(value, Object):
         return Checked(file, index, "PARSE_ERROR")
     values = {name: as_type(value.get("default" if name == "is_default" else name)) for name, as_type in fields.items()}
-    key, some = as_bigint(value.get("id")), [value.get(name) for name in lists]
+    key = as_bigint(value.get("id"))
     is_bad = bool(value.twice) or key in {None, BAD} or values["name"] is None or any(v is BAD for v in values.values())
-    is_bad = is_bad or any(not (x is None or isinstance(x, list)) for x in some)
+    alias = alias_of(values["name"], "name" in value.twice)
+    values |= dict.fromkeys(value.twice & {"updated_at"}, BAD)
     readable = None if key is BAD or "id" in value.twice else key
-    kind = "VALIDATION_ERROR" if is_bad else None
-    return Checked(file, index, kind, readable, values, {n: x or [] for n, x in zip(lists, some, strict=True)})
+    return Checked(file, index, "VALIDATION_ERROR" if is_bad else None, readable, values, lists_in(value, lists), alias)
+
+
+LISTS = ("availability", "group_ids", "role_ids")
 
 
 def check_agent(details: bool, file: str, index: int, value: Any) -> Checked:
@@ -259,13 +331,12 @@ def check_agent(details: bool, file: str, index: int, value: Any) -> Checked:
             found = value.get(name)
         values[name] = as_type(found)
     agent_id = as_bigint(value.get("id"))
-    lists = {name: value.get(name) for name in ("availability", "group_ids", "role_ids")} if details else {}
     is_bad = is_bad or any(v is BAD for v in values.values()) or agent_id in {None, BAD}
     is_bad = is_bad or values["email"] is None or values["name"] is None
-    is_bad = is_bad or any(not (x is None or isinstance(x, list)) for x in lists.values())
+    alias = alias_of(values["email"], bool({"email", "contact"} & value.twice) or "email" in inside.twice)
+    values |= dict.fromkeys(value.twice & {"deactivated", "updated_at"}, BAD)
     readable = None if agent_id is BAD or "id" in value.twice else agent_id
-    kind = "VALIDATION_ERROR" if is_bad else None
-    return Checked(file, index, kind, readable, values, {name: some or [] for name, some in lists.items()})
+    return Checked(file, index, "VALIDATION_ERROR" if is_bad else None, readable, values, lists_in(value, LISTS), alias)
 
 
 @dataclass
@@ -285,6 +356,9 @@ class State:
     errors: dict[tuple[str, str], list[tuple[Any, ...]]] = field(default_factory=dict)
     newest: dict[str, date] = field(default_factory=dict)
     counts: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    roster_since: date | None = None
+    waiting: dict[tuple[int, int], tuple[bool, bool]] = field(default_factory=dict)  # roles, by whom
+    waiting_members: set[tuple[int, int]] = field(default_factory=set)
 
     def begin(self, pipeline: str, on: date) -> bool:
         """Note that a pipeline is synced; returns whether that is a backfill."""
@@ -301,7 +375,18 @@ def sync(state: State, dump: Path, day: str, on: date, only: set[str] | None = N
     roles = read_folder(folder, "roles", "roles", partial(check_plain, ROLE, ()))
     admin = read_folder(folder, "admin_roles", "roles", partial(check_plain, ROLE, ("agent_ids",)))
     groups = read_folder(folder, "admin_groups", "groups", partial(check_plain, GROUP, ("agent_ids",)))
+    is_lost = not roster.found and state.roster_since is not None and state.roster_since < on
+    for folders, stored in (
+        ((master, roster), {key: row["email"] for key, row in state.agents.items()}),
+        ((roles, admin), {key: row["name"] for key, row in state.roles.items()}),
+        ((groups,), {key: row["name"] for key, row in state.groups.items()}),
+    ):
+        bearers = names_of(list(folders), stored)
+        for one in folders:
+            identify(one, bearers)
+    roster.complete &= not is_lost
     state.counts = {}
+    seen_before = set(state.agents)  # the roles of agents are worked out before anything is published
     if (master.found or roster.found) and (only is None or "agents" in only):
         state.counts["agents"] = count(master, roster)
         sync_agents(state, master, roster, day, on)
@@ -309,10 +394,11 @@ def sync(state: State, dump: Path, day: str, on: date, only: set[str] | None = N
         state.counts["roles"] = count(roles, admin)
         sync_roles(state, roles, admin, day, on)
     if (master.found or roster.found or admin.found) and (only is None or "agent_roles" in only):
-        sync_agent_roles(state, master, roster, admin, day, on)
+        sync_agent_roles(state, master, roster, admin, seen_before, day, on)
     if groups.found and (only is None or "groups" in only):
         state.counts["groups"] = count(groups)
         sync_groups(state, groups, day, on)
+    link(state, day, on)
     mark_inactive(state)
 
 
@@ -355,47 +441,87 @@ def refuses(before: State, after: State, dump: Path, day: str, only: set[str] | 
     )
 
 
-def sync_agents(state: State, master: Folder, roster: Folder, day: str, on: date) -> None:  # noqa: C901 - as above
+def says_deactivated(master: Checked | None, roster: Checked | None) -> bool:
+    """The newer record decides; of two of one age, or of no known age, the one that says true."""
+    said = [(r.values["deactivated"], _age(r, "updated_at")) for r in (master, roster) if r is not None]
+    known = [(value, age) for value, age in said if value in {True, False}]
+    ages = {age for _, age in said}
+    if len(known) == 2 and None not in ages and len(ages) == 2:
+        return bool(max(known, key=lambda one: one[1])[0])
+    return any(value for value, _ in known)
+
+
+def spoken(folder: Folder, agent_id: int) -> Checked | None:
+    """What a folder says of an agent's status: the newest record, rejected or not."""
+    valid, bad = folder.valid().get(agent_id), folder.newest_rejected().get(agent_id)
+    if agent_id not in folder.doubtful():
+        return valid
+    assert bad is not None
+    if bad.values.get("deactivated") in {True, False} or valid is None:
+        return bad
+    return Checked(bad.file, bad.index, bad.kind, agent_id, bad.values | {"deactivated": valid.values["deactivated"]})
+
+
+def listing(master: Folder, roster: Folder, agent_id: int, name: str) -> Checked | None:
+    """The valid record that has the list of an agent: the master list's, else the roster's."""
+    found = [folder.valid().get(agent_id) for folder in (master, roster)]
+    return next((record for record in found if record is not None and record.states(name)), None)
+
+
+def is_doubtful(master: Folder, roster: Folder, agent_id: int) -> bool:
+    """Whether the values of an agent's record do not count: those of the master list's, if it has one."""
+    return agent_id in (master if agent_id in master.named() else roster).doubtful()
+
+
+def sync_agents(  # noqa: C901 - the rule, line by line
+    state: State, master: Folder, roster: Folder, day: str, on: date
+) -> None:
     is_backfill = state.begin("agents", on)
+    if roster.found:
+        state.roster_since = min(on, state.roster_since or on)
     quarantine = master.faults() + roster.faults()
     said: dict[int, bool | None] = {}  # whether today says that the agent is active; None: it cannot tell
     present = master.named() | roster.named()
+    before = set(state.agents)
 
     for agent_id in sorted(present):
-        own, listed = master.valid().get(agent_id), roster.valid().get(agent_id)
-        on_roster = agent_id in roster.named() if roster.found else True
-        record = own or listed
+        if says_deactivated(spoken(master, agent_id), spoken(roster, agent_id)):
+            said[agent_id] = False
+        elif agent_id in roster.named() or (roster.complete and not roster.found):
+            said[agent_id] = True
+        else:
+            said[agent_id] = False if roster.complete else None
         known = state.agents.get(agent_id)
-        if record is not None:
-            if record.values["deactivated"]:
-                said[agent_id] = False
-            elif on_roster:
-                said[agent_id] = True
-            elif roster.complete:
-                said[agent_id] = False
-            else:
-                said[agent_id] = None
-        if record is None or (own is None and agent_id in master.named()):  # its own record was rejected
-            if record is not None and known is None:
-                is_active = bool(said[agent_id]) and not is_backfill
-                state.agents[agent_id] = _row(record, is_active, day)
-            said[agent_id] = None
-            continue
-        if known is None:
-            state.agents[agent_id] = _row(record, bool(said[agent_id]) and not is_backfill, day)
-        elif not is_backfill:
-            is_active = (known["status"] == "active") if said[agent_id] is None else bool(said[agent_id])
-            row = _row(record, is_active, day)
-            if {k: v for k, v in row.items() if k != "sync_day"} != {k: v for k, v in known.items() if k != "sync_day"}:
-                state.agents[agent_id] = row
+        record = master.valid().get(agent_id) or roster.valid().get(agent_id)
+        if known is None and record is not None:
+            state.agents[agent_id] = _row(record, bool(said[agent_id]) and not is_backfill, day, on)
+        elif known is not None and not is_backfill:
+            was_active = known["status"] == "active"
+            is_active = was_active if said[agent_id] is None else bool(said[agent_id])
+            if not is_doubtful(master, roster, agent_id):
+                assert record is not None
+                row = _row(record, is_active, day, on)
+                if row | {"sync_day": ""} != known | {"sync_day": ""}:
+                    state.agents[agent_id] = row
+            elif is_active != was_active:
+                known |= _status(is_active) | {"updated_at": "now", "sync_day": day}
 
     absent_counts = master.complete and roster.complete
     for agent_id, row in state.agents.items():
         if agent_id not in present and absent_counts and not is_backfill and row["status"] == "active":
-            row |= {"deactivated": True, "status": "inactive", "updated_at": "now", "sync_day": day}
+            row |= _status(False) | {"updated_at": "now", "sync_day": day}
 
-    for agent_id, record in master.valid().items():
-        quarantine += _children(state, agent_id, record, write=not is_backfill)
+    for agent_id in sorted(present):
+        is_told = agent_id not in before or not is_doubtful(master, roster, agent_id)
+        write = is_told and not is_backfill
+        if write and agent_id in master.valid():
+            state.details[agent_id] = {name: master.valid()[agent_id].values[name] for name in DETAILS}
+        _channels(state, agent_id, listing(master, roster, agent_id, "availability"), write=write)
+        _own_groups(state, agent_id, listing(master, roster, agent_id, "group_ids"), write=write)
+    for folder in (master, roster):
+        for agent_id, record in folder.valid().items():
+            faults = _list_faults(record, "availability", _channel) + _list_faults(record, "group_ids", _id)
+            quarantine += [(record.file, record.index, "VALIDATION_ERROR", agent_id)] * faults
 
     for agent_id, row in state.agents.items():
         if not is_backfill:
@@ -405,11 +531,15 @@ def sync_agents(state: State, master: Folder, roster: Folder, day: str, on: date
         elif agent_id not in present and absent_counts:
             is_active = False
         else:
-            before = [when for (who, when) in state.history if who == agent_id and when <= on]
-            is_active = state.history[agent_id, max(before)] if before else False
+            past = [when for (who, when) in state.history if who == agent_id and when <= on]
+            is_active = state.history[agent_id, max(past)] if past else False
         state.history[agent_id, on] = is_active
 
     state.errors["agent", day] = quarantine
+
+
+def _status(is_active: bool) -> Row:
+    return {"deactivated": not is_active, "status": "active" if is_active else "inactive"}
 
 
 def sync_roles(state: State, roles: Folder, admin: Folder, day: str, on: date) -> None:
@@ -417,60 +547,118 @@ def sync_roles(state: State, roles: Folder, admin: Folder, day: str, on: date) -
     state.errors["role", day] = roles.faults() + admin.faults()
     if not is_backfill:
         both = Folder(True, True, [*roles.records, *admin.records])
-        state.roles |= {role_id: record.values for role_id, record in both.valid().items()}
+        for role_id, record in both.valid().items():
+            if role_id not in state.roles or role_id not in both.doubtful():
+                state.roles[role_id] = record.values
 
 
-def sync_agent_roles(  # noqa: C901 - the rule, line by line
-    state: State, master: Folder, roster: Folder, admin: Folder, day: str, on: date
+def sync_agent_roles(
+    state: State, master: Folder, roster: Folder, admin: Folder, seen_before: set[int], day: str, on: date
 ) -> None:
     is_backfill = state.begin("agent_roles", on)
+    sides: dict[tuple[int, int], set[str]] = {}
+    places: dict[tuple[int, int], list[tuple[str, int | None]]] = {}
     quarantine: list[tuple[Any, ...]] = []
-    said: dict[tuple[int, int], list[tuple[str, int | None, str]]] = {}  # by whom, and where
-    for folder, name in ((master, "role_ids"), (admin, "agent_ids")):
+    for folder, name in ((master, "role_ids"), (roster, "role_ids"), (admin, "agent_ids")):
         for key, record in folder.valid().items():
-            for other in map(as_bigint, record.lists[name]):
-                if other in {None, BAD}:
-                    ids = (key, None) if folder is master else (None, key)
-                    quarantine.append((record.file, record.index, "VALIDATION_ERROR", *ids))
-                else:
-                    pair = (key, other) if folder is master else (other, key)
-                    said.setdefault(pair, []).append((record.file, record.index, name))
-    for pair, places in said.items():
+            ids = (key, None) if name == "role_ids" else (None, key)
+            quarantine += [(record.file, record.index, "VALIDATION_ERROR", *ids)] * _list_faults(record, name, _id)
+            if name == "role_ids":
+                is_heard = listing(master, roster, key, name) is record
+                is_heard = is_heard and not (key in seen_before and is_doubtful(master, roster, key))
+            else:
+                is_heard = record.states(name) and key not in admin.doubtful()
+            for other in filter(_id, map(as_bigint, record.lists[name] if is_heard else ())):
+                pair = (key, other) if name == "role_ids" else (other, key)
+                sides.setdefault(pair, set()).add(name)
+                places.setdefault(pair, []).append((record.file, record.index))
+    for pair, found in places.items():
         if pair[0] not in state.agents or pair[1] not in state.roles:
-            file, index, _ = max(places)
+            file, index = max(found)
             quarantine.append((file, index, "REFERENCE_ERROR", *pair))
     state.errors["agent_role", day] = quarantine
     if is_backfill:
         return
-    for pair, places in said.items():
-        if pair[0] in state.agents and pair[1] in state.roles:
-            sides = {name for *_, name in places}
-            if state.mapping.get(pair, ("removed",))[0] == "removed":
-                state.role_history.append((*pair, "assigned", on, day))
-            state.mapping[pair] = ("assigned", "role_ids" in sides, "agent_ids" in sides)
-    for pair, (status, by_agent, by_role) in list(state.mapping.items()):
-        if status == "assigned" and pair not in said and _is_revoked(*pair, by_agent, by_role, master, roster, admin):
-            state.mapping[pair] = ("removed", by_agent, by_role)
-            state.role_history.append((*pair, "removed", on, day))
+    stored = {pair: flags for pair, (status, *flags) in state.mapping.items() if status == "assigned"}
+    stored |= {pair: list(flags) for pair, flags in state.waiting.items()}
+    for pair in sides.keys() | stored.keys():
+        by_agent, by_role = stored.get(pair, (False, False))
+        agent = _agent_says(pair, sides.get(pair, set()), master, roster, seen_before)
+        role = _role_says(pair, sides.get(pair, set()), admin)
+        states_agent = by_agent if agent in {"silent", "unsure"} else agent == "yes"
+        states_role = role == "yes" or (by_role and role in {"silent", "unsure"} and agent != "gone")
+        if pair in sides or states_agent or states_role or "unsure" in {agent, role}:
+            _assign(state, pair, (states_agent, states_role), day, on)
+        else:
+            _remove(state, pair, day, on)
 
 
-def _is_revoked(
-    agent_id: int, role_id: int, by_agent: bool, by_role: bool, master: Folder, roster: Folder, admin: Folder
-) -> bool:
-    """Whether everybody who gave a role says no, and nobody may still say yes."""
-    is_listed = agent_id in master.named() | roster.named()
-    is_gone = not is_listed and (master.found or roster.found) and master.complete and roster.complete
-    agent_says_no = agent_id in master.valid() or is_gone
-    agent_is_silent = not master.found
-    if not agent_says_no and not agent_is_silent:
-        return False
+def _agent_says(pair: tuple[int, int], sides: set[str], master: Folder, roster: Folder, seen_before: set[int]) -> str:
+    agent_id, _ = pair
+    is_named = agent_id in master.named() | roster.named()
+    is_valid = agent_id in master.valid() or agent_id in roster.valid()
+    if "role_ids" in sides:
+        return "yes"
+    if is_named and is_doubtful(master, roster, agent_id) and (agent_id in seen_before or not is_valid):
+        return "unsure"
+    if listing(master, roster, agent_id, "role_ids") is not None:
+        return "no"
+    if not is_named and (master.found or roster.found) and master.complete and roster.complete:
+        return "gone" if agent_id in seen_before else "silent"
+    return "unsure" if master.found and agent_id not in master.named() else "silent"
+
+
+def _role_says(pair: tuple[int, int], sides: set[str], admin: Folder) -> str:
+    _, role_id = pair
+    if "agent_ids" in sides:
+        return "yes"
+    if role_id in admin.doubtful():
+        return "unsure"
     if role_id in admin.valid():
-        role_says_no = True
-    elif role_id in admin.named() or not admin.complete:
-        return False
+        return "no" if admin.valid()[role_id].states("agent_ids") else "silent"
+    if not admin.complete:
+        return "unsure"
+    return "no" if admin.records else "silent"
+
+
+def _assign(state: State, pair: tuple[int, int], flags: tuple[bool, bool], day: str, on: date) -> None:
+    if pair[0] not in state.agents or pair[1] not in state.roles:
+        state.waiting[pair] = flags
+        return
+    state.waiting.pop(pair, None)
+    if state.mapping.get(pair, ("removed",))[0] == "removed":
+        _transition(state, pair, "assigned", day, on)
+    state.mapping[pair] = ("assigned", *flags)
+
+
+def _remove(state: State, pair: tuple[int, int], day: str, on: date) -> None:
+    state.waiting.pop(pair, None)
+    if pair in state.mapping:
+        _transition(state, pair, "removed", day, on)
+        state.mapping[pair] = ("removed", *state.mapping[pair][1:])
+        if not any(row[:2] == pair for row in state.role_history):
+            del state.mapping[pair]
+
+
+def _transition(state: State, pair: tuple[int, int], action: str, day: str, on: date) -> None:
+    """Note what happened to a pair on a date, or take back what an earlier sync of the date noted."""
+    of_date = [row for row in state.role_history if row[:2] == pair and row[3] == on]
+    if of_date:
+        state.role_history.remove(of_date[0])
     else:
-        role_says_no = bool(admin.records)
-    return (agent_says_no or not by_agent) and (role_says_no or is_gone or not by_role)
+        state.role_history.append((*pair, action, on, day))
+
+
+def link(state: State, day: str, on: date) -> None:
+    """Make the links whose target has arrived."""
+    if on >= state.newest.get("agent_roles", on):
+        for pair, flags in list(state.waiting.items()):
+            if pair[0] in state.agents and pair[1] in state.roles:
+                _assign(state, pair, flags, day, on)
+    if on >= state.newest.get("groups", on):
+        arrived = {(g, a) for g, a in state.waiting_members if a in state.agents}
+        state.group_membership |= arrived
+        state.waiting_members -= arrived
 
 
 def sync_groups(state: State, groups: Folder, day: str, on: date) -> None:
@@ -478,25 +666,34 @@ def sync_groups(state: State, groups: Folder, day: str, on: date) -> None:
     quarantine = groups.faults()
     valid = groups.valid()
     known = state.groups.keys() | valid.keys()
+    told = {g for g in valid if g not in state.groups or g not in groups.doubtful()}
     members: dict[int, set[int]] = {}
     for group_id, record in valid.items():
-        found = [as_bigint(element) for element in record.lists["agent_ids"]]
-        ids = {a for a in found if isinstance(a, int)}
-        quarantine += [(record.file, record.index, "VALIDATION_ERROR", group_id)] * sum(a in {None, BAD} for a in found)
+        faults = _list_faults(record, "agent_ids", _id)
+        quarantine += [(record.file, record.index, "VALIDATION_ERROR", group_id)] * faults
+        ids = set(filter(_id, map(as_bigint, record.lists["agent_ids"]))) if record.states("agent_ids") else set()
         quarantine += [(record.file, record.index, "REFERENCE_ERROR", group_id)] * len(ids - state.agents.keys())
-        members[group_id] = ids & state.agents.keys()
+        if record.states("agent_ids") and group_id in told:
+            members[group_id] = ids
         parent = record.values["parent_group_id"]
         if parent is not None and parent not in known:
             quarantine.append((record.file, record.index, "REFERENCE_ERROR", group_id))
     state.errors["group", day] = quarantine
     if is_backfill:
         return
-    for group_id, record in valid.items():
-        parent = record.values["parent_group_id"]
-        state.groups[group_id] = record.values | {"parent_group_id": parent if parent in known else None}
-    stays = groups.named() - valid.keys() if groups.complete else known - valid.keys()
-    state.group_membership = {(g, a) for g, a in state.group_membership if g in stays}
-    state.group_membership |= {(g, a) for g, ids in members.items() for a in ids}
+    for group_id in told:
+        values = dict(valid[group_id].values)
+        state.groups[group_id] = values | {"source_parent_group_id": values["parent_group_id"]}
+    for row in state.groups.values():
+        parent = row["source_parent_group_id"]
+        row["parent_group_id"] = parent if parent in state.groups else None
+    if groups.complete:
+        members |= {group_id: set() for group_id in state.groups.keys() - groups.named()}
+    for group_id, ids in members.items():
+        state.group_membership = {(g, a) for g, a in state.group_membership if g != group_id}
+        state.waiting_members = {(g, a) for g, a in state.waiting_members if g != group_id}
+        state.group_membership |= {(group_id, a) for a in ids & state.agents.keys()}
+        state.waiting_members |= {(group_id, a) for a in ids - state.agents.keys()}
 
 
 def mark_inactive(state: State) -> None:
@@ -508,40 +705,50 @@ def mark_inactive(state: State) -> None:
         row["inactive"] = group_id not in active
 
 
-def _row(record: Checked, is_active: bool, day: str) -> Row:
+def _row(record: Checked, is_active: bool, day: str, on: date) -> Row:
     values = {name: record.values[name] for name in ROSTER}
-    status = "active" if is_active else "inactive"
-    return values | {"deactivated": not is_active, "status": status, "sync_day": day}
+    return values | _status(is_active) | {"sync_day": day, "as_of": on}
 
 
-def _children(state: State, agent_id: int, record: Checked, *, write: bool) -> list[tuple[Any, ...]]:
-    """Replace what hangs on an agent by what its record says; returns the elements at fault."""
-    bad: list[tuple[Any, ...]] = []
-    fault = (record.file, record.index, "VALIDATION_ERROR", agent_id)
-    channels: dict[str, Row] = {}
-    kept: set[str] = set()
-    for element in record.lists["availability"]:
-        if not isinstance(element, Object):
-            bad.append(fault)
-            continue
-        channel = as_key(element.get("channel"))
-        row = {
-            "is_available": as_boolean(element.get("available")),
-            "available_since": as_timestamp(element.get("available_since")),
-        }
-        channel = None if "channel" in element.twice else channel
-        if channel in {None, BAD} or element.twice or BAD in row.values():
-            bad.append(fault)
-            kept |= {channel} if isinstance(channel, str) else set()
-        else:
-            channels[channel] = row
-    groups = [as_bigint(element) for element in record.lists["group_ids"]]
-    bad += [fault] * sum(group in {None, BAD} for group in groups)
-    if write:
-        state.details[agent_id] = {name: record.values[name] for name in DETAILS}
-        for key in [k for k in state.availability if k[0] == agent_id and k[1] not in channels and k[1] not in kept]:
-            del state.availability[key]
-        state.availability |= {(agent_id, channel): row for channel, row in channels.items()}
+def _id(value: Any) -> bool:
+    return isinstance(value, int)
+
+
+def _channel(element: Any) -> tuple[str | None, Row | None]:
+    """The channel of an element of the list, if it can be read, and its row, if that is valid."""
+    if not isinstance(element, Object):
+        return None, None
+    channel = None if "channel" in element.twice else as_key(element.get("channel"))
+    row = {
+        "is_available": as_boolean(element.get("available")),
+        "available_since": as_timestamp(element.get("available_since")),
+    }
+    readable = channel if isinstance(channel, str) else None
+    return readable, None if readable is None or element.twice or BAD in row.values() else row
+
+
+def _list_faults(record: Checked, name: str, check: Callable[[Any], Any]) -> int:
+    """How many elements of a list are at fault; one if it is not a list."""
+    found = record.lists.get(name, [])
+    if found is BAD:
+        return 1
+    if check is _id:
+        return sum(not _id(as_bigint(element)) for element in found)
+    return sum(_channel(element)[1] is None for element in found)
+
+
+def _channels(state: State, agent_id: int, record: Checked | None, *, write: bool) -> None:
+    if record is None or not write:
+        return
+    found = list(map(_channel, record.lists["availability"]))
+    rows = {channel: row for channel, row in found if row is not None}
+    kept = {channel for channel, row in found if row is None} - rows.keys()
+    for key in [k for k in state.availability if k[0] == agent_id and k[1] not in rows.keys() | kept]:
+        del state.availability[key]
+    state.availability |= {(agent_id, str(channel)): row for channel, row in rows.items()}
+
+
+def _own_groups(state: State, agent_id: int, record: Checked | None, *, write: bool) -> None:
+    if record is not None and write:
         state.membership = {(a, g) for a, g in state.membership if a != agent_id}
-        state.membership |= {(agent_id, g) for g in groups if isinstance(g, int)}
-    return bad
+        state.membership |= {(agent_id, g) for g in filter(_id, map(as_bigint, record.lists["group_ids"]))}

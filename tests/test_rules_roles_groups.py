@@ -6,6 +6,8 @@ import pytest
 
 from tests.conftest import Database, Dump, Sync, agent, changes, group, role
 
+OLD, AGED = "2026-01-01T00:00:00Z", {"updated_at": "2026-01-01T00:00:00Z"}
+
 
 class TestRoles:
     """Roles."""
@@ -286,12 +288,14 @@ class TestGroups:
         assert db.rows("SELECT group_id FROM group_membership ORDER BY 1") == [{"group_id": 1}, {"group_id": 2}]
         assert db.one("SELECT name FROM groups WHERE group_id = 1") == "Group 1"
 
-    def test_groups_that_stand_twice_once_valid_and_once_not_follow_the_valid_record(
+    def test_groups_that_stand_twice_follow_the_valid_record_if_it_is_the_later_one(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:
         for day, members in (("day1", [1, 2]), ("day2", [2])):
             dump.write(day, "agent_details", [agent(1), agent(2)])
-            dump.write(day, "admin_groups", [group(1, *members), group(1, 1) | {"name": None}])
+            dump.write(
+                day, "admin_groups", [group(1, 1) | {"name": None, "updated_at": OLD}, group(1, *members) | AGED]
+            )
         sync("day1", "2026-01-05")
         sync("day2", "2026-01-06")
         assert db.rows("SELECT * FROM group_membership") == [{"group_id": 1, "agent_id": 2}]

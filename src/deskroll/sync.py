@@ -494,7 +494,10 @@ def _publish(
     publications = [p.publication for p in PIPELINES]
     newer = ledger.published_after(connection, [p.name for p in pipelines], run.sync_date)
     published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
-    notes = dict.fromkeys([*_of_backfill(run, newer), *_notes(pipelines, staged)])  # pipelines may share a folder
+    # Pipelines may share a folder.
+    notes = dict.fromkeys(
+        [*_of_backfill(run, newer), *_notes(connection, pipelines, staged), *_of_stale_agents(published)]
+    )
     outcome = Outcome(run, target.place, plan, staged.once(), published, tuple(notes))
     if published.refusals and not plan:
         raise Refused(outcome)
@@ -503,9 +506,10 @@ def _publish(
 
 def _of_backfill(run: ledger.Run, newer: dict[date, list[str]]) -> Iterator[str]:
     for until, names in newer.items():
+        filled = f"the status of agents on {run.sync_date} is filled in, and " if "agents" in names else ""
         yield (
-            f"a backfill: {', '.join(names)} {'is' if len(names) == 1 else 'are'} published up to {until}; history of"
-            f" {run.sync_date} is filled, and what is known to be newer stays"
+            f"a backfill: {', '.join(names)} {'is' if len(names) == 1 else 'are'} published up to {until}; {filled}"
+            "what is known to be newer stays"
         )
 
 
@@ -513,7 +517,16 @@ def _of_today(run: ledger.Run) -> str:
     return f"{run.sync_day!r} is no date (YYYY-MM-DD), and stands for today, {run.sync_date}; or give --sync-date"
 
 
-def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
+def _of_stale_agents(published: Published) -> Iterator[str]:
+    for count in (c.count for c in published.changes if c.change == "stale"):
+        yield (
+            "1 agent keeps old values because its record is in quarantine"
+            if count == 1
+            else f"{count:,} agents keep old values because their records are in quarantine"
+        )
+
+
+def _notes(connection: Connection, pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
     """What a reader of the result must know about the input."""
     sources = staged.sources
     for name in staged.reused:
@@ -534,11 +547,19 @@ def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
         elif not source.found and absent[source.source]:
             yield f"the day has no {source.source}/: {absent[source.source]}"
         elif not source.complete:
-            yield (
-                f"{source.source}/ has a file that cannot be read, or a record whose id cannot be read. What is missing"
-                f" from {source.source}/ was left as it is. Download the folder again and sync again"
-            )
+            yield _of_incomplete(source, staging.nameless(connection, source.pipeline, source.source))
     yield from _of_absent_keys(pipelines, sources)
+
+
+def _of_incomplete(source: StagedSource, nameless: list[str]) -> str:
+    folder = f"{source.source}/"
+    why = "a file that cannot be read"
+    if nameless:
+        why = f"a record whose id cannot be read ({', '.join(nameless)})"
+    return (
+        f"{folder} is incomplete: it has {why}. What is missing from {folder} was left as it is."
+        " Download the folder again and sync again"
+    )
 
 
 def _of_absent_keys(pipelines: list[Pipeline], sources: list[StagedSource]) -> Iterator[str]:

@@ -228,3 +228,15 @@ def count(connection: Connection, table: str) -> int:
     with explained():
         ((rows,),) = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchall()
     return int(rows)
+
+
+def nameless(connection: Connection, pipeline: str, folder: str) -> list[str]:
+    """The places of the first records of a folder whose id is not known: `file[index]`."""
+    with explained():
+        rows = connection.execute(
+            """SELECT source_file || '[' || record_index || ']' FROM stg_pipeline_errors
+            WHERE pipeline = %s AND entity_id IS NULL AND starts_with(source_file, %s)
+            ORDER BY source_file, record_index LIMIT 3""",
+            [pipeline, f"{folder}/"],
+        ).fetchall()
+    return [place for (place,) in rows if place]
