@@ -3,7 +3,7 @@
 from deskroll.pipelines.agents import MASTER_LIST, ROSTER
 from deskroll.pipelines.pipeline import Pipeline, Staging
 from deskroll.pipelines.roles import ADMIN_ROLES
-from deskroll.postgres.guard import Guard
+from deskroll.postgres.guard import Guard, membership
 from deskroll.postgres.known import Known
 from deskroll.postgres.publish import Publication
 
@@ -100,11 +100,8 @@ AGENT_ROLES = Pipeline(
         who="""SELECT agent.name || ': ' || role.name FROM agents AS agent CROSS JOIN roles AS role
         WHERE agent.agent_id = %s AND role.role_id = %s""",
         guards=(
-            Guard(
-                "role assignments",
-                known=_ASSIGNED,
-                lost="SELECT count(*) FROM stg_agent_role_changes WHERE change = 'removed'",
-            ),
+            Guard("role assignments", "be removed", who=membership("lose", "roles")),
+            Guard("role assignments", "be added", who=membership("get", "roles"), is_gain=True),
         ),
     ),
     facts=(("roles assigned to agents", _ASSIGNED),),

@@ -8,7 +8,7 @@ from psycopg import sql
 from deskroll.postgres.migrations import names
 
 # Rows of these are taken away when a day no longer states them, or states them anew.
-_EMPTIED: Final = {"agent_availability", "agent_group_membership", "group_membership"}
+_EMPTIED: Final = {"agent_availability", "agent_group_membership", "group_membership", "sync_date_changes"}
 
 
 def to_sync(database: str, schema: str, role: str) -> str:

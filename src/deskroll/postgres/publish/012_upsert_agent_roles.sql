@@ -21,6 +21,15 @@ WHERE
     AND NOT context.is_backfill
     AND coalesce(known.status, 'removed') <> today.status;
 
+INSERT INTO sync_date_changes (guarded, id, other_id, pipeline, sync_date, was_there)
+SELECT
+    'role assignments', change.agent_id, change.role_id, context.pipeline, context.sync_date,
+    change.change = 'removed'
+FROM sync_context AS context
+CROSS JOIN stg_agent_role_changes AS change
+WHERE context.pipeline = 'agent_roles' AND EXISTS (SELECT FROM agent_role_mapping)
+ON CONFLICT DO NOTHING;
+
 UPDATE agent_role_mapping SET
     status = today.status,
     assigned_at = CASE WHEN change.change = 'assigned' THEN now() ELSE agent_role_mapping.assigned_at END,

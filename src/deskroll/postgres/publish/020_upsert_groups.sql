@@ -29,6 +29,14 @@ WHERE
         ELSE NOT coalesce(record.is_rejected, NOT context.is_complete)
     END;
 
+INSERT INTO sync_date_changes (guarded, id, other_id, pipeline, sync_date, was_there)
+SELECT
+    'members of groups', change.agent_id, change.group_id, context.pipeline, context.sync_date, NOT change.is_added
+FROM sync_context AS context
+CROSS JOIN group_membership_changes AS change
+WHERE context.pipeline = 'groups' AND EXISTS (SELECT FROM group_membership)
+ON CONFLICT DO NOTHING;
+
 DELETE FROM group_membership
 USING group_membership_changes AS change
 WHERE
@@ -90,6 +98,14 @@ SELECT known.group_id, CASE WHEN known.inactive THEN 'activated' ELSE 'inactivat
 FROM groups AS known
 LEFT JOIN active_groups AS active ON active.group_id = known.group_id
 WHERE known.inactive <> (active.group_id IS NULL);
+
+INSERT INTO sync_date_changes (guarded, id, pipeline, sync_date, was_there)
+SELECT 'parents of groups', next.group_id, context.pipeline, context.sync_date, known.parent_group_id IS NOT NULL
+FROM sync_context AS context
+CROSS JOIN next_groups AS next
+JOIN groups AS known ON known.group_id = next.group_id
+WHERE context.pipeline = 'groups' AND (next.parent_group_id IS NULL) <> (known.parent_group_id IS NULL)
+ON CONFLICT DO NOTHING;
 
 UPDATE groups SET
     name = next.name,
