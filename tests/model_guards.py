@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.model import Folder, State, check_agent, check_plain, read_folder
+from tests.model import Folder, State, check_agent, read_folder
 
 Keys = set[tuple[Any, ...]]
 NAMES = {
@@ -86,12 +86,10 @@ class Guards:
     def _published(self, folder: Path, only: set[str] | None) -> tuple[Folder, Folder, set[str]]:
         details = read_folder(folder, "agent_details", "agents", partial(check_agent, True))
         roster = read_folder(folder, "agents", "agents", partial(check_agent, False))
-        admin = read_folder(folder, "admin_roles", "roles", partial(check_plain, {}, ()))
-        groups = read_folder(folder, "admin_groups", "groups", partial(check_plain, {}, ()))
         found = {
             "agents": details.found or roster.found,
-            "agent_roles": details.found or roster.found or admin.found,
-            "groups": groups.found,
+            "agent_roles": details.found or roster.found or (folder / "admin_roles").is_dir(),
+            "groups": (folder / "admin_groups").is_dir(),
         }
         return (
             details,

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from deskroll import source
 from deskroll import sync as syncing
 from deskroll.errors import UsageError
+from deskroll.pipelines import PIPELINES
 from deskroll.postgres.guard import Limits, is_mass_change
 from deskroll.settings import Settings
 from deskroll.sync import Refused
@@ -245,7 +246,7 @@ class TestDates:
         request = syncing.Request(str(dump.path), "day2", date(2026, 1, 6))
         syncing.stage(request, Settings(database_url=SecretStr(url)), lambda step: None)
         with db.connection.transaction():
-            for pipeline in syncing.PIPELINES[:1]:
+            for pipeline in PIPELINES[:1]:
                 db.connection.execute(pipeline.publication.read())
         assert active(db) == 1
         sync("day2", "2026-01-06")
@@ -337,7 +338,7 @@ class TestPlans:
         with pytest.raises(UsageError, match=r"A plan of day2 filled the staging tables of agents, agent_roles\."):
             syncing.publish_staged((), settings, Limits(), lambda step: None)
         with pytest.raises(Exception, match="A plan filled the staging tables of agents"):
-            db.connection.execute(syncing.PIPELINES[0].publication.read())
+            db.connection.execute(PIPELINES[0].publication.read())
         assert db.status() == {}
         syncing.stage(request, settings, lambda step: None)
         syncing.publish_staged((), settings, Limits(), lambda step: None)
