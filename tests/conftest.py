@@ -442,10 +442,12 @@ def sync_into(
     plan: bool = False,
     **limits: Any,
 ) -> sync_module.Outcome:
-    """Sync a day of a dump in this process."""
+    """Sync a day of a dump in this process; however many of its records are bad, unless a limit is given."""
     request = sync_module.Request(dump, day, date.fromisoformat(on), only, engine)
     settings = Settings(database_url=SecretStr(url), threads=2)
-    return sync_module.sync(request, settings, Limits(**limits), lambda step: None, plan=plan)
+    return sync_module.sync(
+        request, settings, Limits(**{"max_rejected": "100%"} | limits), lambda step: None, plan=plan
+    )
 
 
 def changes(outcome: sync_module.Outcome, pipeline: str = "agents") -> dict[str, int]:

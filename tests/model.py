@@ -409,38 +409,6 @@ def count(*folders: Folder, newest: str = "updated_at") -> tuple[int, int, int]:
     return read, read - rejected - sum(len(folder.valid(newest)) for folder in folders), rejected
 
 
-def is_too_much(lost: int, known: int, most_rows: int) -> bool:
-    """Whether a run may not take that much away."""
-    return lost > most_rows and lost > known / 5
-
-
-def refuses(before: State, after: State, dump: Path, day: str, only: set[str] | None, most_rows: int) -> bool:
-    """Whether a guard must hold a sync back that makes `after` of `before`."""
-    folder = dump / f"sync-{day}"
-    active = {agent_id for agent_id, row in before.agents.items() if row["status"] == "active"}
-    back = {agent_id for agent_id in before.agents.keys() - active if after.agents[agent_id]["status"] == "active"}
-    gone = {agent_id for agent_id in active if after.agents[agent_id]["status"] == "inactive"}
-    assigned = {pair for pair, (status, *_) in before.mapping.items() if status == "assigned"}
-    removed = {pair for pair in assigned if after.mapping[pair][0] == "removed"}
-    is_empty = (only is None or "agents" in only) and any(
-        found.found and not found.records
-        for found in (
-            read_folder(folder, "agent_details", "agents", partial(check_agent, True)),
-            read_folder(folder, "agents", "agents", partial(check_agent, False)),
-        )
-    )
-    return (is_empty and bool(active)) or any(
-        is_too_much(len(lost), len(known), most_rows)
-        for lost, known in (
-            (gone, active),
-            (back, before.agents.keys() - active),
-            (removed, assigned),
-            (before.membership - after.membership, before.membership),
-            (before.group_membership - after.group_membership, before.group_membership),
-        )
-    )
-
-
 def says_deactivated(master: Checked | None, roster: Checked | None) -> bool:
     """The newer record decides; of two of one age, or of no known age, the one that says true."""
     said = [(r.values["deactivated"], _age(r, "updated_at")) for r in (master, roster) if r is not None]

@@ -20,7 +20,7 @@ from deskroll.postgres.guard import Limits
 from deskroll.settings import Settings
 from deskroll.sync import Outcome, Refused, Request
 from deskroll.sync import sync as run_sync
-from tests import model, model_spend, test_model, test_model_spend
+from tests import model, model_guards, model_spend, test_model, test_model_spend
 from tests.conftest import Database, Torture
 
 LABELS = ("day0", "day1", "tran")
@@ -43,7 +43,7 @@ class Syncs(RuleBasedStateMachine):
         super().__init__()
         self.db, self.torture = db, torture
         self.dump = Path(tempfile.mkdtemp())
-        self.state, self.spend = model.State(), model_spend.Spend()
+        self.state, self.spend, self.guards = model.State(), model_spend.Spend(), model_guards.Guards()
         self.last: tuple[str, date, set[str] | None] | None = None
 
     @initialize(content=days)
@@ -65,7 +65,8 @@ class Syncs(RuleBasedStateMachine):
         state, spend = copy.deepcopy(self.state), copy.deepcopy(self.spend)
         model.sync(state, self.dump, label, on, only)
         spend.sync(folder, label, on, only)
-        if not force and model.refuses(self.state, state, self.dump, label, only, MOST_ROWS):
+        guards = copy.deepcopy(self.guards)
+        if guards.sync(self.state, state, self.dump, label, on, only, MOST_ROWS) and not force:
             before = self.db.versions()
             with pytest.raises(Refused):
                 self.run(label, on, only, force)
@@ -75,7 +76,9 @@ class Syncs(RuleBasedStateMachine):
             return
         rows = self.db.rows_by_key()
         outcome = self.run(label, on, only, force)
-        self.state, self.spend, self.last = state, spend, (label, on, only)
+        if force:
+            guards.allow(self.state, self.dump, label, on, only)
+        self.state, self.spend, self.guards, self.last = state, spend, guards, (label, on, only)
         self.compare(outcome)
         self.reckon(outcome, rows, self.db.rows_by_key())
         self.torture.count("sequences: runs compared")
@@ -107,7 +110,7 @@ class Syncs(RuleBasedStateMachine):
     def run(self, label: str, on: date, only: set[str] | None, force: bool, *, plan: bool = False) -> Outcome:
         request = Request(str(self.dump), label, on, tuple(only or ()))
         settings = Settings(database_url=SecretStr(self.db.url), threads=1)
-        return run_sync(request, settings, Limits(force), lambda step: None, plan=plan)
+        return run_sync(request, settings, Limits(force, "100%"), lambda step: None, plan=plan)
 
     def compare(self, outcome: Outcome) -> None:
         found, expected = test_model.tables(self.db), test_model.expected(self.state)

@@ -314,7 +314,7 @@ def test_any_days_in_any_order_leave_what_the_model_says(
                 continue
             on = date(2026, 1, day_of_month)
             request = Request(str(dump), f"day{number}", on)
-            limits = Limits(allow_mass_change=True)
+            limits = Limits(allow_mass_change=True, max_rejected="100%")
             run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), limits, lambda step: None)
             model.sync(state, dump, f"day{number}", on)
             found, right = tables(db), expected(state)

@@ -72,14 +72,23 @@ DatabaseUrl = Annotated[
         help="Any PostgreSQL from 14 on (or DESKROLL_DATABASE_URL); else the embedded one.",
     ),
 ]
-Plan = Annotated[bool, typer.Option("--plan", help="Print what would change, and publish nothing.")]
+Plan = Annotated[
+    bool,
+    typer.Option(
+        "--plan", help="Print what would change, and publish nothing; ends with 3 if a sync would be refused."
+    ),
+]
 AllowMassChange = Annotated[
     bool,
-    typer.Option("--allow-mass-change", help="Publish even if a large part of the agents would be deactivated."),
+    typer.Option("--allow-mass-change", help="Publish even if a large part of what is stored would change."),
 ]
 MaxRejected = Annotated[
     str | None,
-    typer.Option("--max-rejected", metavar="N or N%", help="Refuse if more records than this are rejected."),
+    typer.Option(
+        "--max-rejected",
+        metavar="N or N%",
+        help="Refuse if more records, or a larger share of a folder, are rejected; by default 50%, and at least 3.",
+    ),
 ]
 Reread = Annotated[bool, typer.Option("--reread", help="Read all files, also those that are staged as they are.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Stop if another run is at work, instead of waiting for it.")]
@@ -348,6 +357,8 @@ def _tell(result: Outcome | Refused, as_json: bool) -> None:
         ) from error
     if isinstance(result, Refused):
         raise result
+    if outcome.published.refusals:
+        raise Refused(outcome)
 
 
 def _drop_output() -> None:

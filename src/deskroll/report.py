@@ -47,7 +47,8 @@ def tell_outcome(outcome: Outcome) -> None:
     run, published = outcome.run, outcome.published
     title = f"{run.sync_day} as of {run.sync_date}, {run.engine}"
     if outcome.is_plan:
-        say((f"Plan for {title}", "bold"), ": nothing was published")
+        would = "; a sync would be refused" if published.refusals else ""
+        say((f"Plan for {title}", "bold"), f": nothing was published{would}")
     elif published.refusals:
         say((f"Refused: {title}", "bold"), f", run {run.run_id}: this is what it would have done")
     else:
@@ -67,9 +68,6 @@ def tell_outcome(outcome: Outcome) -> None:
     _tell_quarantine(outcome)
     for note in outcome.notes:
         say(f"note: {note}")
-    if outcome.is_plan:
-        for refusal in published.refusals:
-            say(f"a sync would be refused: {refusal}")
 
 
 def _tell_drift(what: str, rows: int, examples: Iterable[str]) -> None:

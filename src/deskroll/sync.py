@@ -37,7 +37,7 @@ from deskroll.postgres.locks import locked
 from deskroll.postgres.publish import Published, publish
 from deskroll.postgres.rehearsal import rehearsal
 from deskroll.postgres.session import backend_pid
-from deskroll.postgres.staging import Load, StagedSource, StagedSync
+from deskroll.postgres.staging import Load, Purpose, StagedSource, StagedSync
 from deskroll.settings import Settings
 from deskroll.source import Folder, fingerprint
 
@@ -84,6 +84,7 @@ class Staged:
     sources: list[StagedSource]
     rows: dict[str, int]
     reused: list[str]
+    notes: list[str] = field(default_factory=list)
 
     def once(self) -> tuple[StagedSource, ...]:
         """What was read, each source once, though pipelines share some."""
@@ -119,13 +120,16 @@ class Refused(RefusedError):  # noqa: N818 - a verdict, with the outcome that it
     """A refusal that carries what the run would have done."""
 
     def __init__(self, outcome: Outcome) -> None:
+        refusals = outcome.published.refusals
         options = {
-            "a higher --max-rejected" if "--max-rejected" in said else "--allow-mass-change"
-            for said in outcome.published.refusals
+            "a higher --max-rejected" if r.kind == "rejected records" else "--allow-mass-change" for r in refusals
         }
         super().__init__(
-            "Refused: " + "; ".join(outcome.published.refusals) + ".",
-            f"Nothing was published. If it is right, run again with {' and '.join(sorted(options))}.",
+            ("A sync would be refused: " if outcome.is_plan else "Refused: ")
+            + "; ".join(r.message for r in refusals)
+            + ".",
+            "Nothing was published. If the dump is wrong, download it again."
+            f" If all this is right, run again with {' and '.join(sorted(options))}.",
         )
         self.outcome = outcome
 
@@ -155,7 +159,7 @@ def sync(
     ):
         run = ledger.begin(target.connection, request.day, request.date, request.source, request.engine)
         with _failures_recorded(target, run, plan=plan):
-            staged = _stage(target, engine, pipelines, day, run, tell, reread=reread)
+            staged = _stage(target, engine, pipelines, day, run, tell, "plan" if plan else "sync", reread=reread)
             outcome = _publish(target, pipelines, run, staged, limits, tell, plan=plan)
     return outcome if request.is_dated else replace(outcome, notes=(*outcome.notes, _of_today(run)))
 
@@ -165,7 +169,7 @@ def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True
     pipelines = _chosen(request.only)
     with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as target:
         run = ledger.begin(target.connection, request.day, request.date, request.source, request.engine)
-        return _stage(target, engine, pipelines, day, run, tell, reread=True).once()
+        return _stage(target, engine, pipelines, day, run, tell, "stage", reread=True).once()
 
 
 def publish_staged(
@@ -195,11 +199,21 @@ def publish_staged(
             raise UsageError(
                 f"These pipelines are not staged for one day; staged: {held}.", "Run `deskroll stage` first."
             )
+        _check_purpose(mine.values())
         run = ledger.begin(connection, *days.pop())
         with _failures_recorded(target, run, plan=plan):
             rows = {s.table: staging.count(connection, s.table) for p in pipelines for s in p.staging}
             staged = Staged([s for s in sources if s.pipeline in mine], rows, [])
             return _publish(target, pipelines, run, staged, limits, tell, plan=plan)
+
+
+def _check_purpose(syncs: Iterable[StagedSync]) -> None:
+    planned = [s for s in syncs if s.purpose == "plan"]
+    if planned:
+        raise UsageError(
+            f"A plan of {planned[0].sync_day} filled the staging tables of {', '.join(s.pipeline for s in planned)}.",
+            "Run `deskroll stage` again.",
+        )
 
 
 def _chosen(only: Iterable[str]) -> list[Pipeline]:
@@ -279,6 +293,7 @@ def _stage(
     day: str,
     run: ledger.Run,
     tell: Tell,
+    purpose: Purpose,
     *,
     reread: bool,
 ) -> Staged:
@@ -291,10 +306,13 @@ def _stage(
             "Check the dump: did its download end?",
         )
     lost = _lost(connection, folders, run)
-    syncs = {p.name: _describe_sync(p, folders, run, lost) for p in present}
+    syncs = {p.name: _describe_sync(p, folders, run, purpose, lost) for p in present}
+    held = staging.staged(connection)[0]
     staged = Staged([], {}, [])
     if not reread:
         staged = _reuse(connection, present, syncs)
+    if purpose == "plan":
+        staged.notes.extend(_of_replaced(pipelines, held, staging.staged(connection)[0], staged.reused))
     rest = [p for p in pipelines if p.name not in staged.reused]
     staging.begin(connection, [p.name for p in rest])
     unread = [p for p in present if p in rest]
@@ -330,26 +348,48 @@ def _lost(connection: Connection, folders: dict[str, Folder], run: ledger.Run) -
     return frozenset({name} if is_lost else ())
 
 
-def _describe_sync(pipeline: Pipeline, folders: dict[str, Folder], run: ledger.Run, lost: frozenset[str]) -> StagedSync:
+def _of_replaced(
+    pipelines: list[Pipeline], held: list[StagedSync], now: list[StagedSync], reused: list[str]
+) -> Iterator[str]:
+    """Say what a plan puts in the place of what `deskroll stage` has left, and nobody has published yet."""
+    kept = {s.pipeline for s in now if s.purpose == "stage" and s.pipeline in reused}
+    lost = [s for s in held if s.purpose == "stage" and s.pipeline not in kept]
+    names = [s.pipeline for p in pipelines for s in lost if s.pipeline == p.name]
+    if names:
+        days = " and ".join(sorted({s.sync_day for s in lost if s.pipeline in names}))
+        yield (
+            f"this plan has replaced what `deskroll stage` had left of {days} ({', '.join(names)}): run"
+            " `deskroll stage` again before `deskroll publish`"
+        )
+
+
+def _describe_sync(
+    pipeline: Pipeline, folders: dict[str, Folder], run: ledger.Run, purpose: Purpose, lost: frozenset[str]
+) -> StagedSync:
     """What staging will hold of a pipeline, and the fingerprint of all that it is made of."""
     mine = [folders[s.folder] for s in pipeline.sources]
     sql = [s.select for s in pipeline.staging] + [check_records(s.contract) for s in pipeline.sources]
     sql += [version(s.contract.lookup.package) for s in pipeline.sources if s.contract.lookup]
     made_by = "\n".join([version("deskroll"), run.engine, run.sync_day, run.source, *sorted(lost), *sql])
-    return StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine, fingerprint(mine, made_by))
+    files = fingerprint(mine, made_by)
+    return StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine, files, purpose)
 
 
 def _reuse(connection: Connection, pipelines: list[Pipeline], syncs: dict[str, StagedSync]) -> Staged:
     """Take over what staging already holds of the very same files, if nobody has touched it since."""
     reused = Staged([], {}, [])
     known, sources = staging.staged(connection)
-    fingerprints = {s.pipeline: s.fingerprint for s in known}
+    held = {s.pipeline: s for s in known}
     for pipeline in pipelines:
         described = syncs[pipeline.name]
+        same = held.get(pipeline.name, described)
+        if described.purpose == "plan" and described.sync_date == same.sync_date:
+            described = replace(described, purpose=same.purpose)  # a plan that fills nothing leaves it as it is
         loaded = staging.tables(connection, pipeline.name)
         if (
             described.fingerprint is not None
-            and fingerprints.get(pipeline.name) == described.fingerprint
+            and pipeline.name in held
+            and same.fingerprint == described.fingerprint
             and staging.is_untouched(connection, pipeline.name, loaded)
         ):
             staging.finish(connection, described, [], [])
@@ -494,10 +534,9 @@ def _publish(
     publications = [p.publication for p in PIPELINES]
     newer = ledger.published_after(connection, [p.name for p in pipelines], run.sync_date)
     published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
-    # Pipelines may share a folder.
-    notes = dict.fromkeys(
-        [*_of_backfill(run, newer), *_notes(connection, pipelines, staged), *_of_stale_agents(published)]
-    )
+    found = [*_of_backfill(run, newer), *staged.notes, *_notes(connection, pipelines, staged)]
+    found += [*_of_stale_agents(published), *_noticed(published)]
+    notes = dict.fromkeys(found)  # pipelines may share a folder
     outcome = Outcome(run, target.place, plan, staged.once(), published, tuple(notes))
     if published.refusals and not plan:
         raise Refused(outcome)
@@ -511,6 +550,11 @@ def _of_backfill(run: ledger.Run, newer: dict[date, list[str]]) -> Iterator[str]
             f"a backfill: {', '.join(names)} {'is' if len(names) == 1 else 'are'} published up to {until}; {filled}"
             "what is known to be newer stays"
         )
+
+
+def _noticed(published: Published) -> Iterator[str]:
+    for change in published.noticed:
+        yield f"a mass change: {change}; see that this is the right dump"
 
 
 def _of_today(run: ledger.Run) -> str:

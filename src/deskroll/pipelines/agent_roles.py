@@ -4,7 +4,7 @@ from deskroll.flatten import states
 from deskroll.pipelines.agents import MASTER_LIST, ROSTER, elements, statements
 from deskroll.pipelines.pipeline import Pipeline, Staging
 from deskroll.pipelines.roles import ADMIN_ROLES
-from deskroll.postgres.guard import Guard
+from deskroll.postgres.guard import Guard, membership
 from deskroll.postgres.known import Known
 from deskroll.postgres.publish import Publication
 
@@ -140,11 +140,8 @@ AGENT_ROLES = Pipeline(
         WHERE agent.agent_id = %s AND role.role_id = %s""",
         otherwise="SELECT deskroll_link_agent_roles()",
         guards=(
-            Guard(
-                "role assignments",
-                known=_ASSIGNED,
-                lost="SELECT count(*) FROM stg_agent_role_changes WHERE change = 'removed'",
-            ),
+            Guard("role assignments", "be removed", who=membership("lose", "roles")),
+            Guard("role assignments", "be added", who=membership("get", "roles"), is_gain=True),
         ),
     ),
     facts=(("roles assigned to agents", _ASSIGNED),),

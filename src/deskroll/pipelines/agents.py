@@ -5,7 +5,7 @@ from dataclasses import replace
 from deskroll.contract import BIGINT, BOOLEAN, KEY, TEXT, TEXT_OR_AVATAR, TIMESTAMP, Contract, column, ids
 from deskroll.flatten import states
 from deskroll.pipelines.pipeline import Pipeline, Source, Staging
-from deskroll.postgres.guard import Guard
+from deskroll.postgres.guard import Guard, membership
 from deskroll.postgres.publish import Publication
 
 # The fields of the roster; the master list carries them too, and more.
@@ -177,22 +177,18 @@ AGENTS = Pipeline(
         key=("agent_id",),
         who="SELECT name || ' <' || email || '>' FROM agents WHERE agent_id = %s",
         guards=(
-            Guard(
-                "active agents",
-                known="SELECT count(*) FROM agents WHERE NOT deactivated",
-                lost="SELECT count(*) FROM stg_agent_changes WHERE change IN ('deactivated', 'missing')",
-                sources=("agent_details", "agents"),
-            ),
-            Guard(
-                "inactive agents",
-                known="SELECT count(*) FROM agents WHERE deactivated",
-                lost="SELECT count(*) FROM stg_agent_changes WHERE change = 'reactivated'",
-                would="come back",
-            ),
+            Guard("active agents", "be deactivated", folders=("agent_details", "agents"), roster="agents"),
+            Guard("inactive agents", "become active again"),
+            Guard("agents active on that date", "become inactive in the history"),
+            Guard("agents inactive on that date", "become active in the history"),
+            Guard("memberships of agents in groups", "be removed", who=membership("leave", "groups")),
+            Guard("agents", "be added", is_gain=True, is_noted=True),
             Guard(
                 "memberships of agents in groups",
-                known="SELECT count(*) FROM agent_group_membership",
-                lost="SELECT n_tup_del FROM pg_stat_xact_user_tables WHERE relid = 'agent_group_membership'::REGCLASS",
+                "be added",
+                who=membership("join", "groups"),
+                is_gain=True,
+                is_noted=True,
             ),
         ),
     ),

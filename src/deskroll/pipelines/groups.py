@@ -3,7 +3,7 @@
 from deskroll.contract import BIGINT, TEXT, TIMESTAMP, Contract, column, ids
 from deskroll.flatten import states
 from deskroll.pipelines.pipeline import Pipeline, Source, Staging
-from deskroll.postgres.guard import Guard
+from deskroll.postgres.guard import Guard, membership
 from deskroll.postgres.publish import Drift, Publication
 
 _AGENT_IDS = ids("agent_ids", "agent_id")
@@ -50,10 +50,12 @@ GROUPS = Pipeline(
         who="SELECT name FROM groups WHERE group_id = %s",
         otherwise="SELECT deskroll_link_group_members(), deskroll_mark_inactive_groups()",
         guards=(
+            Guard("members of groups", "be removed", who=membership("leave", "groups")),
+            Guard("members of groups", "be added", who=membership("join", "groups"), is_gain=True, is_noted=True),
             Guard(
-                "members of groups",
-                known="SELECT count(*) FROM group_membership",
-                lost="SELECT n_tup_del FROM pg_stat_xact_user_tables WHERE relid = 'group_membership'::REGCLASS",
+                "parents of groups",
+                "be lost",
+                who="SELECT format('%%s (%%s)', left(name, 60), group_id) FROM groups WHERE group_id = %(id)s",
             ),
         ),
         drift=(

@@ -8,7 +8,7 @@ from psycopg import sql
 from deskroll.postgres.migrations import names
 
 # Rows of these are taken away when a day no longer states them, or states them anew.
-_EMPTIED: Final = {"agent_availability", "agent_group_membership", "group_membership"}
+_EMPTIED: Final = {"agent_availability", "agent_group_membership", "group_membership", "sync_date_changes"}
 
 
 def to_sync(database: str, schema: str, role: str) -> str:
@@ -31,7 +31,7 @@ def to_sync(database: str, schema: str, role: str) -> str:
 
 def to_read(database: str, schema: str, role: str) -> str:
     """The SQL that lets a role read all but quarantine and staging: `status`, `runs`, `groups` and `agent` work."""
-    hidden = {"deskroll_migrations", "sync_context"}
+    hidden = {"deskroll_migrations", "sync_context", "guarded_now", "guarded_changes"}
     shown = [n for n in names() if not n.startswith("stg_") and not n.endswith("_errors") and n not in hidden]
     return "\n".join(
         [

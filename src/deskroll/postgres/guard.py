@@ -1,35 +1,67 @@
-"""The guards: how much a run may take away before a person has to say so."""
+"""The guards: how much a date may change before a person has to say that it is right."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
+
+from psycopg import sql
 
 from deskroll.errors import UsageError
+from deskroll.postgres.database import Connection
 from deskroll.postgres.staging import StagedSource
 
 MOST_PERCENT: Final = 20
 MOST_ROWS: Final = 10
+FEWEST_OF_HALF: Final = 3  # more than half is a mass change from this number on
+_DEFAULT_MAX_REJECTED: Final = "50%"
+_NAMED: Final = 10
+
+_AGENT: Final = "SELECT format('%%s (%%s)', left(name, 60), agent_id) FROM agents WHERE agent_id = %(id)s"
 
 
 @dataclass(frozen=True)
 class Guard:
-    """What a run must not lose much of.
+    """What a date must not change much of.
 
-    `known` is a SELECT that counts it before publishing, `lost` one that counts after it what was taken away, or
-    `would` come to pass. While any is known, none of `sources` may be there and empty.
+    `guarded` names it as the views guarded_now and guarded_changes do. The guard counts what is lost or, with
+    `is_gain`, what is new. `would` says what happens to it; `who` is a SELECT that names one by `id` and `other_id`.
+    With `is_noted` a mass change is told and not refused, as it loses nothing.
+    None of `folders` may be empty while any is stored; nor may `roster`, one of them, on a first load, if another has
+    records.
     """
 
-    what: str
-    known: str
-    lost: str
-    sources: tuple[str, ...] = ()
-    would: str = "go"
+    guarded: str
+    would: str
+    who: str = _AGENT
+    is_gain: bool = False
+    is_noted: bool = False
+    folders: tuple[str, ...] = ()
+    roster: str = ""
+
+
+def membership(verb: str, table: str) -> str:
+    """A SELECT that says what would become of an agent in a group, or of its role."""
+    what = table.removesuffix("s")
+    return f"""SELECT format(
+        '%%s (%%s) would {verb} {what} %%s(%%s)',
+        left(agent.name, 60), agent.agent_id, left(other.name, 60) || ' ', %(other_id)s::BIGINT
+    )
+    FROM agents AS agent LEFT JOIN {table} AS other ON other.{what}_id = %(other_id)s
+    WHERE agent.agent_id = %(id)s"""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a run is refused."""
+
+    kind: Literal["mass change", "empty folder", "rejected records"]
+    message: str
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a person allows a run: a mass change, and how many records in quarantine (None: any number)."""
+    """What a person allows a run: a mass change, and how many records in quarantine (a number, or a percentage)."""
 
     allow_mass_change: bool = False
     max_rejected: str | None = None
@@ -42,31 +74,128 @@ class Limits:
             )
 
 
-def judge_loss(guard: Guard, known: int, lost: int, sources: Iterable[StagedSource]) -> list[str]:
-    """Say what stands against publishing, if anything."""
-    found: list[str] = []
-    if lost > MOST_ROWS and lost * 100 > known * MOST_PERCENT:
-        found.append(
-            f"{lost} of {known} {guard.what} would {guard.would} ({100 * lost / known:.0f} %);"
-            f" the limit is {MOST_PERCENT} % or {MOST_ROWS}, whichever is more"
-        )
-    if known:
-        found += [
-            f"{s.source}/ is empty, while {known} {guard.what} are known"
-            for s in sources
-            if s.source in guard.sources and s.found and not s.records_read
-        ]
-    return found
+@dataclass(frozen=True)
+class Changed:
+    """How much a guard counts: rows before the date, and those of them that the date took away, or added."""
+
+    before: int
+    changed: int
 
 
-def judge_rejected(limits: Limits, sources: Iterable[StagedSource]) -> list[str]:
-    """Say whether more records are in quarantine than a person allows."""
-    if limits.max_rejected is None:
-        return []
-    folders = {s.source: s for s in sources if s.is_folder}.values()  # pipelines may share one
-    read, rejected = sum(s.records_read for s in folders), sum(s.rejected for s in folders)
-    number = float(limits.max_rejected.removesuffix("%"))
-    most = read * number / 100 if limits.max_rejected.endswith("%") else number
-    if rejected <= most:
-        return []
-    return [f"{rejected} of {read} records were rejected; the limit is {limits.max_rejected} (--max-rejected)"]
+def count_changed(connection: Connection, guard: Guard) -> Changed:
+    """Count what the date that is being published has changed so far."""
+    row = connection.execute(
+        """SELECT
+            (SELECT count(*) FROM guarded_now AS here WHERE here.guarded = %(guarded)s)
+            + count(*) FILTER (WHERE was_there AND NOT is_there)
+            - count(*) FILTER (WHERE is_there AND NOT was_there),
+            count(*) FILTER (WHERE is_there <> was_there AND is_there = %(is_gain)s AND NOT is_allowed)
+        FROM guarded_changes WHERE guarded = %(guarded)s""",
+        {"guarded": guard.guarded, "is_gain": guard.is_gain},
+    ).fetchone()
+    assert row is not None
+    return Changed(*row)
+
+
+def is_mass_change(changed: int, before: int) -> bool:
+    """Whether so many of them are more than may change unasked; a first load is no change."""
+    is_large = changed > MOST_ROWS and changed * 100 > before * MOST_PERCENT
+    return before > 0 and (is_large or (changed >= FEWEST_OF_HALF and changed * 2 > before))
+
+
+class Watch:
+    """Compares what guards count before and after a pipeline is published."""
+
+    def __init__(self, connection: Connection, guards: Iterable[Guard], changes: str) -> None:
+        connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(changes)))  # it tells of an earlier run
+        self._connection = connection
+        self._earlier = {guard: count_changed(connection, guard) for guard in guards}
+        self._stored = {guard: _count_now(connection, guard.guarded) for guard in self._earlier if guard.folders}
+        self._is_first_load = _count_now(connection, "agents") == 0
+
+    def find_refusals(self, sources: Iterable[StagedSource]) -> list[Refusal]:
+        """Say what the date loses too much of, and which folders are empty that may not be."""
+        found = [Refusal("mass change", why) for why in self._find_mass_changes(is_noted=False)]
+        for guard, stored in self._stored.items():
+            empty = find_empty(guard, stored, sources, is_first_load=self._is_first_load)
+            found += [Refusal("empty folder", why) for why in empty]
+        return found
+
+    def find_notes(self) -> list[str]:
+        """Say what the date adds so much of that somebody should look."""
+        return list(self._find_mass_changes(is_noted=True))
+
+    def _find_mass_changes(self, *, is_noted: bool) -> Iterator[str]:
+        for guard, earlier in self._earlier.items():
+            now = count_changed(self._connection, guard) if guard.is_noted == is_noted else earlier
+            if now.changed > earlier.changed and is_mass_change(now.changed, now.before):
+                yield _describe(self._connection, guard, now)
+
+
+def _count_now(connection: Connection, guarded: str) -> int:
+    row = connection.execute("SELECT count(*) FROM guarded_now WHERE guarded = %s", [guarded]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _describe(connection: Connection, guard: Guard, now: Changed) -> str:
+    percent = f"{100 * now.changed / now.before:.0f} %"
+    if guard.is_gain:
+        counted = f"{now.changed} {guard.guarded} would {guard.would}, to {now.before} that were stored ({percent})"
+    else:
+        counted = f"{now.changed} of {now.before} {guard.guarded} would {guard.would} ({percent})"
+    return f"{counted}: {_names(connection, guard, now.changed)}"
+
+
+def _names(connection: Connection, guard: Guard, changed: int) -> str:
+    found = connection.execute(
+        """SELECT id, other_id FROM guarded_changes
+        WHERE guarded = %(guarded)s AND is_there <> was_there AND is_there = %(is_gain)s AND NOT is_allowed
+        ORDER BY id, other_id LIMIT %(most)s""",
+        {"guarded": guard.guarded, "is_gain": guard.is_gain, "most": _NAMED},
+    ).fetchall()
+    names = [
+        " ".join(str(name).split())
+        for id_, other_id in found
+        for (name,) in connection.execute(guard.who, {"id": id_, "other_id": other_id}).fetchall()
+    ]
+    more = f" and {changed - len(names):,} more" if changed > len(names) else ""
+    return ", ".join(names) + more
+
+
+def allow(connection: Connection, pipelines: list[str]) -> None:
+    """Note that a person allowed what the dates of these pipelines have changed so far."""
+    connection.execute(
+        """UPDATE sync_date_changes SET is_allowed = true
+        FROM sync_context AS context
+        WHERE context.pipeline = ANY (%s) AND NOT context.is_backfill
+        AND sync_date_changes.pipeline = context.pipeline AND NOT sync_date_changes.is_allowed""",
+        [pipelines],
+    )
+
+
+def find_empty(guard: Guard, stored: int, sources: Iterable[StagedSource], *, is_first_load: bool) -> Iterator[str]:
+    """Say which folder is empty although there are rows that it should list."""
+    folders = [s for s in sources if s.source in guard.folders and s.found]
+    for empty in (s for s in folders if not s.records_read):
+        if stored:
+            yield f"{empty.source}/ is empty, while {stored} {guard.guarded} are stored"
+        for other in folders:
+            if is_first_load and empty.source == guard.roster and other.records_read:
+                yield f"{empty.source}/ is empty, while {other.source}/ has {other.records_read} records"
+
+
+def find_rejected(limits: Limits, sources: Iterable[StagedSource]) -> Iterator[str]:
+    """Say where more records are in quarantine than a person allows: a number of all, or a share of a folder."""
+    folders = {s.source: s for s in sources if s.is_folder}  # pipelines may share one
+    most = limits.max_rejected or _DEFAULT_MAX_REJECTED
+    limit = f"the limit is {most} (--max-rejected)"
+    if not most.endswith("%"):
+        read, rejected = (sum(getattr(s, n) for s in folders.values()) for n in ("records_read", "rejected"))
+        if rejected > int(most):
+            yield f"{rejected} of {read} records were rejected; {limit}"
+        return
+    fewest = 0 if limits.max_rejected else FEWEST_OF_HALF
+    for s in folders.values():
+        if s.rejected >= fewest and s.rejected * 100 > s.records_read * float(most.removesuffix("%")):
+            yield f"{s.rejected} of {s.records_read} records of {s.source}/ were rejected; {limit}"

@@ -1,4 +1,4 @@
-"""Publish: run the numbered SQL files, judge what they did, and commit all of it or nothing."""
+"""Publish: run the numbered SQL files, have the guards check what they did, and commit all of it or nothing."""
 
 import time
 from collections import Counter
@@ -10,10 +10,11 @@ from typing import Final
 
 from psycopg import Rollback, sql
 
-from deskroll.postgres import ledger
+from deskroll.postgres import guard as guards
+from deskroll.postgres import ledger, staging
 from deskroll.postgres.database import Connection
 from deskroll.postgres.explain import explained
-from deskroll.postgres.guard import Guard, Limits, judge_loss, judge_rejected
+from deskroll.postgres.guard import Guard, Limits, Refusal
 from deskroll.postgres.ledger import DriftCount, Run, TableCounts
 from deskroll.postgres.staging import StagedSource
 
@@ -89,11 +90,15 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Published:
-    """What a run did or, where it was planned or refused, would have done; of the quarantine the first rows."""
+    """What a run did or, if it was planned or refused, would have done; of the quarantine the first rows.
+
+    `noticed` are mass changes that are not refused, as they lose nothing.
+    """
 
     tables: tuple[TableCounts, ...]
     changes: tuple[Change, ...]
-    refusals: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
+    noticed: tuple[str, ...]
     drift: tuple[DriftCount, ...]
     quarantine: int
     errors: tuple[Quarantined, ...]
@@ -126,21 +131,21 @@ def publish(
     quarantine = 0
     read = {s.pipeline for s in sources}
     chosen = [p for p in publications if p.pipeline in read]
-    refusals = judge_rejected(limits, sources)
+    refusals = [Refusal("rejected records", why) for why in guards.find_rejected(limits, sources)]
+    noticed: list[str] = []
     with explained(), suppress(Rollback), connection.transaction() as transaction:
         _set(connection, run)
         before = _written(connection, chosen)
         seconds: dict[str, float] = {}
         for publication in chosen:
             mine = [s for s in sources if s.pipeline == publication.pipeline]
-            known = [_number(connection, guard.known) for guard in publication.guards]
+            watch = guards.Watch(connection, publication.guards, publication.changes)
             began = time.monotonic()
             connection.execute(publication.read())
             seconds[publication.pipeline] = round(time.monotonic() - began, 3)
             changes += _changes(connection, publication)
-            for guard, there in zip(publication.guards, known, strict=True):
-                lost = _number(connection, guard.lost)
-                refusals += [] if limits.allow_mass_change else judge_loss(guard, there, lost, mine)
+            refusals += [] if limits.allow_mass_change else watch.find_refusals(mine)
+            noticed += watch.find_notes()
         for publication in publications:
             if publication.otherwise and publication not in chosen:
                 connection.execute(publication.otherwise)
@@ -161,9 +166,18 @@ def publish(
             errors += first
         if plan or refusals:
             raise Rollback(transaction)
+        if limits.allow_mass_change:
+            guards.allow(connection, [p.pipeline for p in chosen])
+        staging.mark_published(connection, [p.pipeline for p in chosen])
         ledger.record(connection, run, "succeeded", _held_back(changes), tables, drift)
     return Published(
-        tuple(tables), tuple(changes), tuple(refusals), tuple(drift), quarantine, tuple(errors[:_ERRORS_TOLD])
+        tuple(tables),
+        tuple(changes),
+        tuple(refusals),
+        tuple(noticed),
+        tuple(drift),
+        quarantine,
+        tuple(errors[:_ERRORS_TOLD]),
     )
 
 
@@ -263,12 +277,6 @@ def _changes(connection: Connection, publication: Publication) -> list[Change]:
         )
         for change, count in counted
     ]
-
-
-def _number(connection: Connection, select: str | sql.Composed) -> int:
-    row = connection.execute(select).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def _held_back(changes: Iterable[Change]) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Final
+from typing import Final, Literal
 
 from psycopg import sql
 
@@ -19,6 +19,9 @@ from deskroll.postgres.locks import load_for
 
 _SIDE_BY_SIDE: Final = 4
 _ATTEMPT: Final = "stg_attempt_"
+
+
+Purpose = Literal["sync", "stage", "plan"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class StagedSync:
     source: str
     engine: str
     fingerprint: str | None = None
+    purpose: Purpose = "sync"
 
 
 @dataclass(frozen=True)
@@ -171,10 +175,10 @@ def finish(
     _drop_attempts(connection)
     with explained(), connection.transaction():
         connection.execute(
-            """INSERT INTO stg_syncs (pipeline, sync_day, sync_date, source, engine, fingerprint)
-            VALUES (%s, %s, %s, %s, %s, %s)
-            ON CONFLICT (pipeline) DO UPDATE SET sync_date = EXCLUDED.sync_date""",
-            [sync.pipeline, sync.sync_day, sync.sync_date, sync.source, sync.engine, sync.fingerprint],
+            """INSERT INTO stg_syncs (pipeline, sync_day, sync_date, source, engine, fingerprint, purpose)
+            VALUES (%s, %s, %s, %s, %s, %s, %s)
+            ON CONFLICT (pipeline) DO UPDATE SET sync_date = EXCLUDED.sync_date, purpose = EXCLUDED.purpose""",
+            [sync.pipeline, sync.sync_day, sync.sync_date, sync.source, sync.engine, sync.fingerprint, sync.purpose],
         )
         for s in sources:
             connection.execute(
@@ -192,10 +196,17 @@ def staged(connection: Connection) -> tuple[list[StagedSync], list[StagedSource]
     """What staging holds, of all pipelines."""
     with explained():
         syncs = connection.execute(
-            "SELECT pipeline, sync_day, sync_date, source, engine, fingerprint FROM stg_syncs"
+            "SELECT pipeline, sync_day, sync_date, source, engine, fingerprint, purpose FROM stg_syncs"
         ).fetchall()
         sources = connection.execute("SELECT * FROM stg_sync_sources ORDER BY pipeline, source").fetchall()
     return [StagedSync(*row) for row in syncs], [StagedSource(*row) for row in sources]
+
+
+def mark_published(connection: Connection, pipelines: list[str]) -> None:
+    """Note that what `stage` left is published: from now on it may be replaced without a word."""
+    connection.execute(
+        "UPDATE stg_syncs SET purpose = 'sync' WHERE purpose = 'stage' AND pipeline = ANY (%s)", [pipelines]
+    )
 
 
 def tables(connection: Connection, pipeline: str) -> list[StagedTable]:

@@ -62,6 +62,26 @@ COMMENT ON COLUMN sync_watermarks.pipeline IS 'Pipeline.';
 COMMENT ON COLUMN sync_watermarks.sync_date IS 'Newest sync date published; NULL: none yet.';
 COMMENT ON COLUMN sync_watermarks.roster_since IS 'Of agents: the oldest date whose day had the folder agents/; a later day without it has an incomplete roster.';
 
+CREATE TABLE sync_date_changes (
+    guarded TEXT NOT NULL,
+    id BIGINT NOT NULL,
+    other_id BIGINT NOT NULL DEFAULT 0,
+    pipeline TEXT NOT NULL,
+    sync_date DATE NOT NULL,
+    was_there BOOLEAN NOT NULL,
+    is_allowed BOOLEAN NOT NULL DEFAULT false,
+    PRIMARY KEY (guarded, id, other_id)
+);
+COMMENT ON TABLE sync_date_changes IS
+'What the runs of a pipeline''s newest date have changed, and how it was before that date: the guards compare with it.';
+COMMENT ON COLUMN sync_date_changes.guarded IS 'What a guard counts, such as active agents.';
+COMMENT ON COLUMN sync_date_changes.id IS 'Id of the agent or group.';
+COMMENT ON COLUMN sync_date_changes.other_id IS 'Id of the group or role that the agent belongs to; 0 if there is none.';
+COMMENT ON COLUMN sync_date_changes.pipeline IS 'Pipeline that changed it.';
+COMMENT ON COLUMN sync_date_changes.sync_date IS 'The date.';
+COMMENT ON COLUMN sync_date_changes.was_there IS 'Whether it was there before the date.';
+COMMENT ON COLUMN sync_date_changes.is_allowed IS 'Whether a run with --allow-mass-change has published it: then guards do not count it.';
+
 CREATE UNLOGGED TABLE stg_syncs (
     pipeline TEXT PRIMARY KEY,
     sync_day TEXT NOT NULL,
@@ -69,7 +89,8 @@ CREATE UNLOGGED TABLE stg_syncs (
     source TEXT NOT NULL,
     engine TEXT NOT NULL,
     staged_at TIMESTAMPTZ NOT NULL DEFAULT now(),
-    fingerprint TEXT
+    fingerprint TEXT,
+    purpose TEXT NOT NULL DEFAULT 'sync' CHECK (purpose IN ('sync', 'stage', 'plan'))
 );
 COMMENT ON TABLE stg_syncs IS 'What the staging tables hold: one row per pipeline, written when all of it is staged.';
 COMMENT ON COLUMN stg_syncs.pipeline IS 'Pipeline.';
@@ -79,6 +100,8 @@ COMMENT ON COLUMN stg_syncs.source IS 'api for a sync day, tran for tran/.';
 COMMENT ON COLUMN stg_syncs.engine IS 'Engine that made the rows.';
 COMMENT ON COLUMN stg_syncs.staged_at IS 'When they were staged.';
 COMMENT ON COLUMN stg_syncs.fingerprint IS 'State of the files that they were made of; while it is the same, they are not read again.';
+COMMENT ON COLUMN stg_syncs.purpose IS
+'Command that filled the tables: stage until that is published, plan (which must not be published), else sync.';
 
 CREATE UNLOGGED TABLE stg_sync_tables (
     pipeline TEXT NOT NULL,
@@ -134,5 +157,5 @@ COMMENT ON COLUMN stg_pipeline_errors.record_index IS 'Place of the record in th
 
 -- migrate:down
 
-DROP TABLE stg_pipeline_errors, stg_sync_tables, stg_sync_sources, stg_syncs, sync_watermarks;
+DROP TABLE stg_pipeline_errors, stg_sync_tables, stg_sync_sources, stg_syncs, sync_date_changes, sync_watermarks;
 DROP TABLE sync_run_tables, sync_runs;

@@ -228,7 +228,7 @@ CREATE UNLOGGED TABLE stg_agent_changes (
 );
 COMMENT ON TABLE stg_agent_changes IS 'What the last publish did to agents, one row per agent and change.';
 COMMENT ON COLUMN stg_agent_changes.agent_id IS 'The agent.';
-COMMENT ON COLUMN stg_agent_changes.change IS 'added, changed, deactivated, reactivated, missing (deactivated because the day does not contain it), held back (would be deactivated, but the input is incomplete), stale (keeps its stored values because its record is in quarantine) or activity (only what changes with activity did; not told).';
+COMMENT ON COLUMN stg_agent_changes.change IS 'added, changed, deactivated, reactivated, missing (deactivated because the day does not contain it), held back (would be deactivated, but the input is incomplete), stale (keeps its stored values because its record is in quarantine), history changed (a backfill rewrote its row of that date) or activity (only what changes with activity did; not told).';
 COMMENT ON COLUMN stg_agent_changes.deactivated IS 'The state that the agent is in after it.';
 
 INSERT INTO sync_watermarks (pipeline) VALUES ('agents');

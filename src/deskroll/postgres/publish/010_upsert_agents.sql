@@ -91,6 +91,24 @@ CROSS JOIN stg_agents AS today
 JOIN agents AS agent ON agent.agent_id = today.agent_id
 WHERE context.pipeline = 'agents' AND NOT context.is_backfill AND today.is_rejected;
 
+-- For the guards: how it was before the date. A first load changes nothing.
+INSERT INTO sync_date_changes (guarded, id, pipeline, sync_date, was_there)
+SELECT state.guarded, change.agent_id, context.pipeline, context.sync_date, state.was_there
+FROM sync_context AS context
+CROSS JOIN stg_agent_changes AS change
+CROSS JOIN LATERAL (
+    VALUES
+    ('active agents', change.change IN ('deactivated', 'missing')),
+    ('inactive agents', change.change = 'reactivated'),
+    ('agents', change.change <> 'added')
+) AS state (guarded, was_there)
+WHERE
+    context.pipeline = 'agents'
+    AND NOT context.is_backfill
+    AND change.change IN ('added', 'deactivated', 'missing', 'reactivated')
+    AND EXISTS (SELECT FROM agents)
+ON CONFLICT DO NOTHING;
+
 INSERT INTO agents (
     agent_id, email, name, job_title, language, mobile, phone, time_zone, available, deactivated, status, focus_mode,
     agent_operational_status, last_active_at, created_at, updated_at, as_of, sync_day, source, ingested_at
@@ -267,6 +285,15 @@ WHERE
         ELSE known.agent_id IS NULL
     END;
 
+INSERT INTO sync_date_changes (guarded, id, other_id, pipeline, sync_date, was_there)
+SELECT
+    'memberships of agents in groups', change.agent_id, change.group_id, context.pipeline, context.sync_date,
+    NOT change.is_added
+FROM sync_context AS context
+CROSS JOIN agent_group_membership_changes AS change
+WHERE context.pipeline = 'agents' AND EXISTS (SELECT FROM agent_group_membership)
+ON CONFLICT DO NOTHING;
+
 DELETE FROM agent_group_membership
 USING agent_group_membership_changes AS change
 WHERE
@@ -305,6 +332,13 @@ FROM sync_context AS context
 CROSS JOIN agents AS agent
 LEFT JOIN stg_agents AS today ON today.agent_id = agent.agent_id
 WHERE context.pipeline = 'agents' AND context.is_backfill;
+
+INSERT INTO stg_agent_changes (agent_id, change, deactivated)
+SELECT today.agent_id, 'history changed', NOT today.is_active
+FROM sync_context AS context
+CROSS JOIN agent_status_backfilled AS today
+JOIN agent_status_history AS known ON known.sync_date = context.sync_date AND known.agent_id = today.agent_id
+WHERE context.pipeline = 'agents' AND known.is_active <> today.is_active;
 
 UPDATE agent_status_history SET is_active = today.is_active
 FROM (

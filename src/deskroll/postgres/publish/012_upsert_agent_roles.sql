@@ -62,6 +62,17 @@ WHERE
     AND NOT context.is_backfill
     AND coalesce(known.status, 'removed') <> today.status;
 
+SELECT deskroll_add_arrived_agent_roles();
+
+INSERT INTO sync_date_changes (guarded, id, other_id, pipeline, sync_date, was_there)
+SELECT
+    'role assignments', change.agent_id, change.role_id, context.pipeline, context.sync_date,
+    change.change = 'removed'
+FROM sync_context AS context
+CROSS JOIN stg_agent_role_changes AS change
+WHERE context.pipeline = 'agent_roles' AND EXISTS (SELECT FROM agent_role_mapping)
+ON CONFLICT DO NOTHING;
+
 SELECT deskroll_change_agent_roles();
 
 SELECT deskroll_attach_keys();

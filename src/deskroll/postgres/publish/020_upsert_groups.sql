@@ -46,11 +46,30 @@ SELECT
     coalesce(today.group_id, known.group_id) AS group_id,
     coalesce(today.agent_id, known.agent_id) AS agent_id,
     known.group_id IS NULL AS is_added
-FROM (SELECT next.group_id, next.agent_id FROM next_members AS next WHERE next.is_known) AS today
+FROM (
+    SELECT next.group_id, next.agent_id FROM next_members AS next WHERE next.is_known
+    UNION ALL
+    SELECT waiting.group_id, waiting.agent_id
+    FROM sync_context AS context
+    CROSS JOIN unlinked_group_members AS waiting
+    JOIN agents AS agent ON agent.agent_id = waiting.agent_id
+    WHERE
+        context.pipeline = 'groups'
+        AND NOT context.is_backfill
+        AND waiting.group_id NOT IN (SELECT told.group_id FROM told_members AS told)
+) AS today
 FULL JOIN group_membership AS known ON known.group_id = today.group_id AND known.agent_id = today.agent_id
 WHERE
     known.group_id IS NULL
     OR today.group_id IS NULL AND known.group_id IN (SELECT told.group_id FROM told_members AS told);
+
+INSERT INTO sync_date_changes (guarded, id, other_id, pipeline, sync_date, was_there)
+SELECT
+    'members of groups', change.agent_id, change.group_id, context.pipeline, context.sync_date, NOT change.is_added
+FROM sync_context AS context
+CROSS JOIN group_membership_changes AS change
+WHERE context.pipeline = 'groups' AND EXISTS (SELECT FROM group_membership)
+ON CONFLICT DO NOTHING;
 
 DELETE FROM group_membership
 USING group_membership_changes AS change
@@ -133,6 +152,14 @@ SELECT known.group_id, CASE WHEN known.inactive THEN 'activated' ELSE 'inactivat
 FROM groups AS known
 LEFT JOIN active_groups AS active ON active.group_id = known.group_id
 WHERE known.inactive <> (active.group_id IS NULL);
+
+INSERT INTO sync_date_changes (guarded, id, pipeline, sync_date, was_there)
+SELECT 'parents of groups', next.group_id, context.pipeline, context.sync_date, known.parent_group_id IS NOT NULL
+FROM sync_context AS context
+CROSS JOIN next_groups AS next
+JOIN groups AS known ON known.group_id = next.group_id
+WHERE context.pipeline = 'groups' AND (next.parent_group_id IS NULL) <> (known.parent_group_id IS NULL)
+ON CONFLICT DO NOTHING;
 
 UPDATE groups SET
     name = next.name,

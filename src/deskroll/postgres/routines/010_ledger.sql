@@ -103,6 +103,12 @@ CREATE OR REPLACE FUNCTION deskroll_begin(of_pipeline TEXT)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(7234315281759169644);  -- as every run does: one at a time
+    DELETE FROM sync_date_changes
+    USING sync_context AS context
+    WHERE
+        context.pipeline = of_pipeline
+        AND sync_date_changes.pipeline = of_pipeline
+        AND sync_date_changes.sync_date < context.sync_date;
     IF
         nullif(current_setting('deskroll.sync_date', true), '') IS NULL
         AND NOT EXISTS (SELECT FROM stg_syncs AS staged WHERE staged.pipeline = of_pipeline)
@@ -110,10 +116,17 @@ BEGIN
         RAISE EXCEPTION 'Nothing is staged of %.', of_pipeline
         USING HINT = 'Run deskroll stage; or, where staging was filled by other means, set deskroll.sync_date.';
     END IF;
+    IF
+        nullif(current_setting('deskroll.run_id', true), '') IS NULL
+        AND EXISTS (SELECT FROM stg_syncs AS staged WHERE staged.pipeline = of_pipeline AND staged.purpose = 'plan')
+    THEN
+        RAISE EXCEPTION 'A plan filled the staging tables of %.', of_pipeline
+        USING HINT = 'Run deskroll stage again.';
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION deskroll_begin IS
-'Wait for other runs to end, and see that a pipeline is staged: stg_syncs says so, or deskroll.sync_date is set.';
+'Wait for other runs to end, see that a pipeline is staged (stg_syncs says so, or deskroll.sync_date is set), and forget what other dates changed.';
 
 -- migrate:down
 

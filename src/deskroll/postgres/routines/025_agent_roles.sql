@@ -1,10 +1,7 @@
 -- migrate:up
 
--- A date has one transition of a pair at most, and none if the pair is at its end what it was before it: a corrected sync
--- of the newest date takes back what the wrong one did. The times in the mapping are those of its history.
-CREATE OR REPLACE FUNCTION deskroll_change_agent_roles()
-RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
+CREATE OR REPLACE FUNCTION deskroll_add_arrived_agent_roles()
+RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     INSERT INTO stg_agent_role_changes (agent_id, role_id, change, said_by_agent, said_by_role)
     SELECT waiting.agent_id, waiting.role_id, 'assigned', waiting.said_by_agent, waiting.said_by_role
     FROM sync_context AS context
@@ -14,7 +11,15 @@ BEGIN
     LEFT JOIN stg_agent_role_changes AS change
         ON change.agent_id = waiting.agent_id AND change.role_id = waiting.role_id
     WHERE context.pipeline = 'agent_roles' AND NOT context.is_backfill AND change.agent_id IS NULL;
+$$;
+COMMENT ON FUNCTION deskroll_add_arrived_agent_roles IS
+'Add to stg_agent_role_changes the roles that waited, and whose agent and role are known now.';
 
+-- A date has one transition of a pair at most, and none if the pair is at its end what it was before it: a corrected sync
+-- of the newest date takes back what the wrong one did. The times in the mapping are those of its history.
+CREATE OR REPLACE FUNCTION deskroll_change_agent_roles()
+RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
     DELETE FROM unlinked_agent_roles
     USING stg_agent_role_changes AS change
     WHERE unlinked_agent_roles.agent_id = change.agent_id AND unlinked_agent_roles.role_id = change.role_id;
@@ -77,11 +82,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION deskroll_change_agent_roles IS
-'Carry out stg_agent_role_changes, and assign the roles whose agent or role has arrived.';
+'Carry stg_agent_role_changes out.';
 
 CREATE OR REPLACE FUNCTION deskroll_link_agent_roles()
 RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     TRUNCATE stg_agent_role_changes;
+    SELECT deskroll_add_arrived_agent_roles();
     SELECT deskroll_change_agent_roles();
 $$;
 COMMENT ON FUNCTION deskroll_link_agent_roles IS
@@ -91,3 +97,4 @@ COMMENT ON FUNCTION deskroll_link_agent_roles IS
 
 DROP FUNCTION deskroll_link_agent_roles;
 DROP FUNCTION deskroll_change_agent_roles;
+DROP FUNCTION deskroll_add_arrived_agent_roles;
