@@ -6,10 +6,11 @@ find the day → lock the database → read, check, derive, stage each pipeline 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from functools import partial
 from importlib.metadata import version
 
+from deskroll import days, remarks
 from deskroll.contract import Contract, Lookup
 from deskroll.engines import Engine, open_engine
 from deskroll.errors import DeskrollError, InputError, RefusedError, UsageError
@@ -44,24 +45,7 @@ class Request:
     @property
     def source(self) -> str:
         """Where the day's records come from: `tran` for tran/, else `api`."""
-        return "tran" if self.day == "tran" else "api"
-
-    @property
-    def date(self) -> date:
-        """The calendar date: as given, else the day's label where that is a date, else today in UTC."""
-        return self.sync_date or _as_date(self.day) or datetime.now(UTC).date()
-
-    @property
-    def is_dated(self) -> bool:
-        """Whether that is a date that somebody gave."""
-        return bool(self.sync_date or _as_date(self.day))
-
-
-def _as_date(label: str) -> date | None:
-    try:
-        return date.fromisoformat(label)
-    except ValueError:
-        return None
+        return "tran" if self.day == days.ARCHIVE else "api"
 
 
 @dataclass(frozen=True)
@@ -71,6 +55,7 @@ class Staged:
     sources: list[StagedSource]
     rows: dict[str, int]
     reused: list[str]
+    notes: list[str] = field(default_factory=list)
 
     def once(self) -> tuple[StagedSource, ...]:
         """What was read, each source once, though pipelines share some."""
@@ -140,18 +125,18 @@ def sync(
         _engine(request, settings, tell) as (engine, day),
         _database(settings, tell, wait=wait, plan=plan) as target,
     ):
-        run = ledger.begin(target.connection, request.day, request.date, request.source, request.engine)
+        run, notes = _begin(target, request, pipelines)
         with _failures_recorded(target, run, plan=plan):
             staged = _stage(target, engine, pipelines, day, run, tell, reread=reread)
             outcome = _publish(target, pipelines, run, staged, limits, tell, plan=plan)
-    return outcome if request.is_dated else replace(outcome, notes=(*outcome.notes, _of_today(run)))
+    return replace(outcome, notes=(*outcome.notes, *notes))
 
 
 def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True) -> tuple[StagedSource, ...]:
     """Fill the staging tables with a day, and publish nothing."""
     pipelines = _chosen(request.only)
     with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as target:
-        run = ledger.begin(target.connection, request.day, request.date, request.source, request.engine)
+        run, _ = _begin(target, request, pipelines)
         return _stage(target, engine, pipelines, day, run, tell, reread=True).once()
 
 
@@ -176,13 +161,13 @@ def publish_staged(
         syncs, sources = staging.staged(connection)
         mine = {s.pipeline: s for s in syncs if s.pipeline in {p.name for p in asked}}
         pipelines = [p for p in asked if p.name in mine]
-        days = {(s.sync_day, s.sync_date, s.source, s.engine) for s in mine.values()}
-        if len(days) != 1 or (only and len(mine) < len(asked)):
+        staged_days = {(s.sync_day, s.sync_date, s.source, s.engine) for s in mine.values()}
+        if len(staged_days) != 1 or (only and len(mine) < len(asked)):
             held = ", ".join(f"{s.pipeline} of {s.sync_day}" for s in syncs) or "nothing"
             raise UsageError(
                 f"These pipelines are not staged for one day; staged: {held}.", "Run `deskroll stage` first."
             )
-        run = ledger.begin(connection, *days.pop())
+        run = ledger.begin(connection, *staged_days.pop())
         with _failures_recorded(target, run, plan=plan):
             rows = {s.table: staging.count(connection, s.table) for p in pipelines for s in p.staging}
             staged = Staged([s for s in sources if s.pipeline in mine], rows, [])
@@ -197,19 +182,20 @@ def _chosen(only: Iterable[str]) -> list[Pipeline]:
     return [p for p in PIPELINES if not only or p.name in only]
 
 
-def _check_date(given: date) -> None:
-    """See that a date has come, somewhere on earth: published, one to come would make all before it backfills."""
-    if given > datetime.now(UTC).date() + timedelta(days=1):
-        raise UsageError(f"{given} is a date to come.", "Correct --day or --sync-date.")
-
-
 @contextmanager
 def _engine(request: Request, settings: Settings, tell: Tell) -> Iterator[tuple[Engine, str]]:
     """The engine, and the folder of the day."""
-    _check_date(request.date)
+    days.check(request.day, request.sync_date)
     with open_engine(request.engine, settings) as engine:
         tell(f"looking for {request.day}")
         yield engine, engine.find_day(request.dump, request.day)
+
+
+def _begin(target: Target, request: Request, pipelines: Iterable[Pipeline]) -> tuple[ledger.Run, tuple[str, ...]]:
+    """Number a run, and find the date that it stands for; returns notes on that too."""
+    found = days.find_date(target.connection, request.day, request.sync_date, [p.name for p in pipelines])
+    run = ledger.begin(target.connection, request.day, found.date, request.source, request.engine)
+    return run, found.notes
 
 
 @contextmanager
@@ -278,9 +264,8 @@ def _stage(
             "Check the dump: did its download end?",
         )
     syncs = {p.name: _describe_sync(p, folders, run) for p in present}
-    staged = Staged([], {}, [])
-    if not reread:
-        staged = _reuse(connection, present, syncs)
+    staged = Staged([], {}, []) if reread else _reuse(connection, present, syncs)
+    staged.notes.extend(remarks.of_day(engine.list_day(day), [s.folder for p in PIPELINES for s in p.sources]))
     rest = [p for p in pipelines if p.name not in staged.reused]
     staging.begin(connection, [p.name for p in rest])
     unread = [p for p in present if p in rest]
@@ -347,13 +332,14 @@ def _read(engine: Engine, source: Source, folder: Folder, feeds: frozenset[str],
     contract = source.contract
     tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
     as_read = f"{source.checked}_as_read" if contract.lookup else source.checked
-    complete = engine.read(folder, check_records(contract), as_read)
+    reading = engine.read(folder, check_records(contract), as_read)
     if contract.lookup:
         _look_up(engine, contract.lookup, as_read, source.checked)
     _deduplicate(engine, contract, source.checked, source.valid)
     counts = _counts(engine, source.checked, source.valid, contract.key)
-    complete = complete and not _has_nobodys_file(engine, source.checked, contract.key)
-    yield StagedSource("", source.folder, True, folder.found, complete, *counts)
+    reasons = remarks.why_incomplete(engine, folder, reading, source.checked, contract.key, counts[0])
+    notes = remarks.of_folder(folder, reasons)
+    yield StagedSource("", source.folder, True, folder.found, not reasons, *counts, notes)
     for item in contract.lists:
         if source.list_name(item.name) in feeds:
             checked, valid = source.list_checked(item.name), source.list_valid(item.name)
@@ -377,14 +363,6 @@ def _deduplicate(engine: Engine, contract: Contract, checked: str, valid: str, *
     engine.create(f"{checked}_repeated", repeated(contract, checked, *also), keep=True)
     # An engine in one process works the valid rows out again in less time than it would take to copy them.
     engine.create(valid, newest(contract, checked, f"{checked}_repeated", *also), keep=engine.is_distributed)
-
-
-def _has_nobodys_file(engine: Engine, checked: str, key: str) -> bool:
-    """Whether there is a file of which no record has a key: what an API says instead of records, as a rule."""
-    nameless = f"SELECT source_file FROM {checked} WHERE error_type IS NOT NULL AND {key} IS NULL"
-    if not engine.fetch(f"{nameless} LIMIT 1"):
-        return False
-    return bool(engine.fetch(f"{nameless} EXCEPT SELECT source_file FROM {checked} WHERE {key} IS NOT NULL LIMIT 1"))
 
 
 def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, int, int]:
@@ -462,13 +440,10 @@ def _of_backfill(run: ledger.Run, newer: dict[date, list[str]]) -> Iterator[str]
         )
 
 
-def _of_today(run: ledger.Run) -> str:
-    return f"{run.sync_day!r} is no date (YYYY-MM-DD), and stands for today, {run.sync_date}; or give --sync-date"
-
-
 def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
     """What a reader of the result must know about the input."""
     sources = staged.sources
+    yield from staged.notes
     for name in staged.reused:
         yield f"{name}: the files are those that staging holds already, and were not read again (--reread reads them)"
     skipped = [p for p in pipelines if p.name not in {s.pipeline for s in sources}]
@@ -479,8 +454,4 @@ def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
     for source in sources:
         if source.is_folder and not source.found and absent[source.source]:
             yield f"the day has no {source.source}/: {absent[source.source]}"
-        if not source.complete:
-            yield (
-                f"{source.source}/ has a file that could not be read, or of which no record has an id: nobody is taken"
-                " for gone by what is missing there; fetch it again and sync again"
-            )
+        yield from source.notes

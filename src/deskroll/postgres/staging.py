@@ -7,7 +7,7 @@ copies into a table of its own: it may fail half way, or be made twice, and only
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import date
 from typing import Final
 
@@ -45,6 +45,7 @@ class StagedSource:
     records_read: int
     duplicates: int
     rejected: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,8 @@ def finish(
         )
         for s in sources:
             connection.execute(
-                "INSERT INTO stg_sync_sources VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                [s.pipeline, s.source, s.is_folder, s.found, s.complete, s.records_read, s.duplicates, s.rejected],
+                f"INSERT INTO stg_sync_sources VALUES ({', '.join(['%s'] * 9)}) ON CONFLICT DO NOTHING",
+                [*astuple(s)[:-1], list(s.notes)],
             )
         for t in tables:
             connection.execute(
