@@ -1,11 +1,13 @@
 """What the pages say is what the program does. `make docs` writes the generated parts anew."""
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from deskroll.flatten import PARSE_ERROR, VALIDATION_ERROR
 from deskroll.pipelines import PIPELINES
 from deskroll.settings import Settings
 from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, Sync, agent
@@ -65,6 +67,19 @@ def test_the_data_dictionary_is_that_of_the_database(db: Database, request: pyte
             required = " not null" if row["attnotnull"] else ""
             page += f"| {row['attname']} | {row['type']}{required} | {row['says']} |\n"
     check("docs/tables.md", page, request)
+
+
+def test_the_quarantine_tables_name_every_error_type(db: Database) -> None:
+    columns = db.rows(
+        """SELECT conrelid::REGCLASS::TEXT AS quarantine, pg_get_constraintdef(oid) AS allowed,
+            col_description(conrelid, conkey[1]) AS says
+        FROM pg_constraint WHERE contype = 'c' AND pg_get_constraintdef(oid) LIKE '%%_ERROR%%'"""
+    )
+    assert {row["quarantine"] for row in columns} >= {p.publication.errors for p in PIPELINES}
+    for row in columns:
+        types = set(re.findall(r"'(\w+)'", row["allowed"]))
+        assert {PARSE_ERROR, VALIDATION_ERROR} < types
+        assert [name for name in types if f"{name}: " not in row["says"]] == [], row["quarantine"]
 
 
 def test_the_diagram_is_that_of_the_database(db: Database, request: pytest.FixtureRequest) -> None:
@@ -211,6 +226,18 @@ def test_the_page_on_adding_a_pipeline_adds_one(shell: Shell, dump: Dump, db: Da
     dump.write("day1", "skills", [{"id": 1, "name": "Printers"}, {"id": "x", "name": "Bad"}])
     environment = {k: v for k, v in shell.environment.items() if not k.startswith("COV")}
     environment["PYTHONPATH"] = str(tmp_path / "src")
+    plan = shell.run("sync", dump.path, "--day", "day1", "--plan", "--max-rejected", "0", "--json", env=environment)
+    assert "1 of 2 records were rejected" in json.loads(plan.stdout)["published"]["refusals"][0]
+    assert db.rows("SELECT * FROM skills") == []
+    db.rows("DELETE FROM stg_syncs WHERE pipeline = 'skills' RETURNING pipeline")
+    by_hand = shell.run("sql", "skills", env=environment).stdout
+    done = shell.run("db", "shell", env=environment, input=by_hand)
+    assert done.returncode != 0
+    assert "Nothing is staged of skills." in done.stderr
+    assert shell.run("stage", dump.path, "--day", "day1", "--only", "skills", env=environment).returncode == 0
+    done = shell.run("db", "shell", env=environment, input=by_hand)
+    assert done.returncode == 0, done.stderr
+    assert db.rows("DELETE FROM skills RETURNING name") == [{"name": "Printers"}]
     for _ in range(2):
         done = shell.run("sync", dump.path, "--day", "day1", "--sync-date", "2026-01-05", env=environment)
         assert done.returncode == 0, done.stderr

@@ -97,7 +97,7 @@ LEADERS: list[Leader] = [
 def read(folder: Folder) -> tuple[bool, list[dict[str, Any]]]:
     """Whether a folder could be read to its end, and all rows of it."""
     with DuckDB("400MB", threads=1) as engine:
-        is_complete = engine.read(folder, SELECT, "found")
+        is_complete, _ = engine.read(folder, SELECT, "found")
         rows = engine.fetch("SELECT * FROM found ORDER BY source_file, record_index")
     return is_complete, [
         dict(zip(["file", "index", "record", "raw", "fault", "kind"], row, strict=True)) for row in rows

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from deskroll.bounds import MAX_RECORD
 from deskroll.engines import spark as spark_engine
 from tests import test_bad_input as bad
+from tests import test_input as source
 from tests import test_model as model
 from tests import test_model_spend as spend
-from tests.conftest import DAYS, SAMPLE, Database, Dump, agent, new_database, sync_into
+from tests.conftest import DAYS, SAMPLE, Database, Dump, agent, new_database, role, sync_into
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -92,6 +93,16 @@ def write_corpus(dump: Dump) -> None:
     dump.write("day1", "agent_details", b'{"id": 8, "x": ' + bad.DEEP + b"}", "deep.json")
     for name in ("a'b.json", 'a"b.json', "a%b.json", "a%20b.json", "a*[?]{,}.json", "é.JSON", "a;b--.json", "a b.json"):
         dump.write("day1", "agent_details", [agent(9), {"id": "x"}], name)
+    for name, data in {
+        **dict.fromkeys(source.UNREAD, b"[]"),
+        **{name: data for data, name in source.EMPTY.values()},
+    }.items():
+        dump.write("day1", "agent_details", data, f"unread-{name}")
+    dump.write("day1", "agent_details/pages", [agent(10)])
+    dump.write("day1", "admin_roles", {"results": [], "errors": ["timeout"]})
+    dump.write("day1", "admin_groups/pages", [agent(10)])
+    dump.write("day1", "roles", {"results": [role(1)], "nextPage": 2}, "1.json")
+    dump.write("day1", "roles", {"results": [role(2)], "nextPage": 3}, "2.json.gz")
     for name in (".DS_Store", "notes.txt", "json"):
         dump.write("day1", "agent_details", b"\x00", name)
     dump.write("day1", "agents", [agent(1), agent(9), {"id": None}])

@@ -67,7 +67,7 @@ def read_both(folder: Path, **lines: Any) -> tuple[list[Any], list[Any]]:
         except Unreadable as error:
             exact.append((file.name, bad_file(file, str(error))))
     with DuckDB("400MB", threads=1) as engine:
-        is_complete = engine.read(listed, SELECT, "found")
+        is_complete, _ = engine.read(listed, SELECT, "found")
         rows = engine.fetch("SELECT source_file, record_index, record, raw, fault FROM found ORDER BY ALL")
     assert is_complete == all(record.fault is None for _, record in exact)
     fast = [(name, *rest) for name, *rest in rows]

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final
 
 import typer
 from pydantic import SecretStr
+from typer.core import TyperCommand, TyperGroup
+from typer.models import CommandFunctionType
 
 from deskroll import report, status
 from deskroll.errors import DeskrollError, UsageError
@@ -28,13 +30,39 @@ from deskroll.sync import stage as stage_day
 from deskroll.sync import sync as sync_day
 from deskroll.terminal import Narration, progress, visible
 
-app = typer.Typer(
+
+class _PlainFlags:
+    """A command whose help shows options that take no value as such, and not as `<bool>`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of the class beside this one
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+
+class _Command(_PlainFlags, TyperCommand):
+    pass
+
+
+class _Group(_PlainFlags, TyperGroup):
+    pass
+
+
+class _App(typer.Typer):
+    def command(self, name: str | None = None, **options: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
+        return super().command(name, cls=_Command, **options)
+
+
+app = _App(
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Help-desk and card-spend JSON as PostgreSQL tables that know who is active, who left, and what was wrong.",
 )
-db = typer.Typer(no_args_is_help=True, help="The database in use: the embedded one, unless a URL is given.")
+db = _App(cls=_Group, no_args_is_help=True, help="The database in use: the embedded one, unless a URL is given.")
 app.add_typer(db, name="db")
 
 
@@ -49,13 +77,15 @@ Data = Annotated[
     str,
     typer.Argument(metavar="DATA", help="The dump: a folder of sync-<day>/ folders; with Spark also a URL of one."),
 ]
-Day = Annotated[str, typer.Option("--day", help="The sync day: reads sync-DAY/, else DAY/.")]
+Day = Annotated[str, typer.Option("--day", metavar="DAY", help="The sync day: reads sync-DAY/, else DAY/.")]
 SyncDate = Annotated[
     datetime | None,
     typer.Option(
         "--sync-date",
+        metavar="YYYY-MM-DD",
         formats=["%Y-%m-%d"],
-        help="The date that the day stands for; by default the day itself where it is a date, else today (UTC).",
+        help="The date that the day stands for; by default the day itself if it is a date, else the date under which it"
+        " was published before, else today (UTC).",
     ),
 ]
 Only = Annotated[str, typer.Option("--only", metavar="PIPELINES", help="Only these pipelines, with commas between.")]

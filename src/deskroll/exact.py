@@ -7,12 +7,13 @@ and come here for the rest.
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import takewhile
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from deskroll.bounds import DECODER, MAX_RECORD, Extent, find_end, find_fault
+from deskroll.envelope import Envelope, is_telling, read_envelope
 from deskroll.opening import Unreadable, open_bytes
 from deskroll.source import SourceFile
 
@@ -33,10 +34,13 @@ class Record(NamedTuple):
     fault: str | None = None
 
 
-def read_exactly(file: SourceFile, resource: str) -> Iterator[Record]:
+def read_exactly(
+    file: SourceFile, resource: str, tell: Callable[[Envelope], None] = lambda envelope: None
+) -> Iterator[Record]:
     """Read every record of a file, whatever its shape: an object, an array, an envelope, or a record a line.
 
-    A bad line is a fault of that line, and so is a record that holds more than one may.
+    A bad line is a fault of that line, and so is a record that holds more than one may. `tell` is called with what an
+    envelope says beside its records.
 
     Raises:
         Unreadable: the file is not JSON to its end; what was yielded before does not count.
@@ -44,7 +48,7 @@ def read_exactly(file: SourceFile, resource: str) -> Iterator[Record]:
     if file.is_lines:
         yield from _read_lines(file)
     else:
-        yield from _Reader(open_bytes(file)).records(("results", resource))
+        yield from _Reader(open_bytes(file)).records(("results", resource), tell)
 
 
 def bad_file(file: SourceFile, fault: str) -> Record:
@@ -93,6 +97,8 @@ def _read_lines(file: SourceFile) -> Iterator[Record]:
             continue
         yield _line(index, text)
         index += 1
+    if not index and not file.is_part:
+        raise Unreadable(_EMPTY)
 
 
 def _line(index: int, data: bytes) -> Record:
@@ -142,6 +148,7 @@ _ESCAPE: Final = re.compile(
 
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
+_EMPTY: Final = "is empty: it holds no JSON; a list of nothing is []"
 
 
 def _say(error: Exception) -> str:
@@ -152,6 +159,14 @@ def _say(error: Exception) -> str:
             return f"is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
         case _:
             return f"is not JSON: {error}"
+
+
+def _plain(text: str) -> Any:
+    """A JSON value that an envelope says; one that is nested too deeply for Python as its text."""
+    try:
+        return DECODER.decode(text)
+    except RecursionError:
+        return text
 
 
 class _Reader:
@@ -166,15 +181,15 @@ class _Reader:
         self._characters_before = 0
         self._is_whole = False
 
-    def records(self, lists: tuple[str, ...]) -> Iterator[Record]:
+    def records(self, lists: tuple[str, ...], tell: Callable[[Envelope], None]) -> Iterator[Record]:
         """Every record of the document; `lists` are the keys under which an envelope has its records."""
         match self._peek():
             case "":
-                return
+                raise Unreadable(_EMPTY)
             case "[":
                 yield from self._elements(0)
             case "{":
-                yield from self._object(lists)
+                yield from self._object(lists, tell)
             case _:
                 value = self._value()
                 raise Unreadable(f"holds {value[:60]}, expected an object, an array or an envelope")
@@ -193,9 +208,10 @@ class _Reader:
             if self._expect(",", "]") == "]":
                 return
 
-    def _object(self, lists: tuple[str, ...]) -> Iterator[Record]:
-        """An envelope's records or, where no member is a list of records, the object itself as the one record."""
+    def _object(self, lists: tuple[str, ...], tell: Callable[[Envelope], None]) -> Iterator[Record]:
+        """An envelope's records or, if no member is a list of records, the object itself as the one record."""
         begin, index, is_envelope, fault = self._at, 0, False, None
+        said: dict[str, Any] = {}
         self._expect("{")
         closed = self._peek() == "}" and self._expect("}") == "}"
         while not closed:
@@ -209,7 +225,10 @@ class _Reader:
                     index += 1
                     yield record
             else:
-                fault = find_fault(self._value()) or fault
+                value = self._value()
+                fault = find_fault(value) or fault
+                if is_telling(key) and not fault:
+                    said[key] = _plain(value)
             if is_envelope:
                 self._forget()
             closed = self._expect(",", "}") == "}"
@@ -217,6 +236,11 @@ class _Reader:
             raise Unreadable(f"{fault} beside its records")
         if not is_envelope:
             yield _record(0, self._text[begin : self._at])
+            return
+        envelope = read_envelope(said)
+        if envelope.error and not index:
+            raise Unreadable(f"has an empty list beside an error: {envelope.error}")
+        tell(envelope)
 
     def _value(self) -> str:
         """The text of the value that begins here, and move past it; one that holds too much is not parsed."""

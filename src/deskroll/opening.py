@@ -35,13 +35,15 @@ def open_file(file: SourceFile) -> IO[bytes]:
     """Open a file of a dump.
 
     Raises:
-        Unreadable: it cannot be opened, is no regular file, or lies out of the dump.
+        Unreadable: it cannot be opened, is no regular file, lies out of the dump, or is not to be opened at all.
     """
     return os.fdopen(open_descriptor(file), "rb")
 
 
 def open_descriptor(file: SourceFile) -> int:
     """Open a file of a dump, for who reads it at once and closes it; see `open_file`."""
+    if file.fault:
+        raise Unreadable(file.fault)
     try:
         path = _inside(file) if file.size < 0 else file.path
         try:

@@ -118,9 +118,10 @@ def tell_status(status: Row) -> None:
     if status["quarantine_hidden"]:
         say(f"quarantine of {', '.join(status['quarantine_hidden'])}: this user may not read it")
     if status["quarantine"]:
-        table = Columns("pipeline", "day", "error", "rows", numbers=1)
+        table = Columns("quarantine of", "error", "newest day", "rows of it", "of all days", numbers=2)
         for row in status["quarantine"]:
-            table.add(row["pipeline"], row["sync_day"], row["error_type"], f"{row['count']:,}")
+            of_newest = (row["newest_day"], f"{row['of_newest_day']:,}")
+            table.add(row["pipeline"], row["error_type"], *of_newest, f"{row['count']:,}")
         table.say()
 
 
@@ -165,11 +166,21 @@ def tell_groups(groups: list[Row], depth: int, *, inactive: bool) -> None:
     seen: set[int] = set()
     for root in below.get(None, []):
         _tell_tree(root, below, depth, seen)
-    for group in groups:  # the rest go round in circles
-        if group["group_id"] in shown - seen:
-            _tell_tree(group, below, depth, seen)
+    by_id = {group["group_id"]: group for group in groups}
+    for group in groups:  # the rest are in a cycle, or below one
+        if group["group_id"] in shown and group["group_id"] not in seen:
+            _tell_tree(by_id[_in_cycle(group["group_id"], parents)], below, depth, seen)
     idle = sum(g["inactive"] for g in groups)
     say(f"{len(groups):,} groups, {idle:,} inactive" if groups else "There are no groups.")
+
+
+def _in_cycle(group_id: int, parents: dict[int, int]) -> int:
+    """The group of a cycle that a group without a root is in, or below."""
+    passed: set[int] = set()
+    while group_id not in passed:
+        passed.add(group_id)
+        group_id = parents[group_id]
+    return group_id
 
 
 def _tell_tree(root: Row, below: dict[int | None, list[Row]], depth: int, seen: set[int]) -> None:

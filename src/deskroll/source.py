@@ -6,7 +6,8 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,6 +17,13 @@ from deskroll.errors import InputError, UsageError
 SETTLED_AFTER: Final = 2_000_000_000  # nanoseconds after which a file's times tell its state
 SMALL_UNPACKED: Final = 64 * 1024 * 1024  # bytes that a folder's compressed files may unpack to beyond their ratio
 _NAME: Final = re.compile(r"\.(json|ndjson|jsonl)(\.gz|\.zst)?$", re.IGNORECASE)
+_UNFINISHED: Final = re.compile(
+    r"\.(part|partial|filepart|tmp|temp|incomplete|crdownload|opdownload|download|aria2)([._-]?\d+)?$", re.IGNORECASE
+)
+_PACKED: Final = re.compile(
+    r"\.(gz|tgz|zst|zstd|bz2?|tbz2?|xz|txz|lzma|zip|7z|rar|tar|lz4?|lzo|br|sz|snappy|z)$", re.IGNORECASE
+)
+_NOT_LOOKED_INTO: Final = "is a folder inside a folder, where deskroll reads nothing"
 
 
 class SourceFile(NamedTuple):
@@ -25,7 +33,8 @@ class SourceFile(NamedTuple):
     whether it holds one record a line; `compression` is `.gz`, `.zst` or nothing; `stamp` is what no change of the file
     leaves as it was: inode, time of modification, time of change. `root` is the resolved path of the dump that the file
     must lie in, or nothing for a file that deskroll itself wrote; `allowance` is the number of bytes that it may unpack
-    to beyond its ratio.
+    to beyond its ratio. `fault` says why the file is not even opened, if it is not. `is_part` says that it holds only
+    some later lines of a file, so that it may hold none.
     """
 
     path: str
@@ -36,16 +45,22 @@ class SourceFile(NamedTuple):
     stamp: tuple[int, ...] = ()
     root: str = ""
     allowance: int = SMALL_UNPACKED
+    fault: str = ""
+    is_part: bool = False
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The files of one source folder of a day, by name; `found` is False where the day has no such folder."""
+    """The files of one source folder of a day, by name; `found` is False if the day has no such folder.
+
+    `passed_over` names what else lies in it, without hidden files; a folder ends with a slash.
+    """
 
     name: str
     resource: str
     files: tuple[SourceFile, ...] = ()
     found: bool = True
+    passed_over: tuple[str, ...] = ()
 
 
 def find_day(dump: str, label: str) -> str:
@@ -107,10 +122,22 @@ def no_such_day(dump: str, label: str, days: list[str]) -> UsageError:
     )
 
 
-def list_folder(day: str, name: str, resource: str) -> Folder:
-    """List one source folder of a day; other files than JSON, and sub-folders, are passed over.
+def list_day(day: str) -> list[str]:
+    """The names of what lies in the folder of a day, without hidden files; a folder ends with a slash.
 
-    If a file or the folder itself is a link that leads out of the dump, it counts as a file that cannot be read.
+    Raises:
+        InputError: the folder may not be listed.
+    """
+    with _listing(day) as entries:
+        return sorted(_shown(e.name) + "/" * e.is_dir() for e in entries if not is_hidden(e.name))
+
+
+def list_folder(day: str, name: str, resource: str) -> Folder:
+    """List one source folder of a day.
+
+    What cannot be read although it may hold records is among the files, with a fault: unfinished downloads, packings
+    that deskroll does not know, sub-folders with such files or JSON. So is the folder itself, and any file, if it is a
+    link that leads out of the dump.
 
     Raises:
         InputError: the folder is there and may not be listed.
@@ -120,17 +147,32 @@ def list_folder(day: str, name: str, resource: str) -> Folder:
     if os.path.lexists(path) and not lies_in(os.path.realpath(path), root):
         return Folder(name, resource, (describe(name, f"{path}/", root=root),))
     try:
-        with os.scandir(path) as entries:
-            files = [_source_file(name, entry, root) for entry in entries if is_json(entry.name)]
+        with _listing(path) as entries:
+            listed = [(e, _source_file(name, e, root)) for e in entries if not is_hidden(e.name)]
     except (FileNotFoundError, NotADirectoryError):
         return Folder(name, resource, found=False)
+    passed_over = sorted(_shown(e.name) + "/" * e.is_dir() for e, file in listed if not file)
+    return make_folder(name, resource, (file for _, file in listed if file), passed_over)
+
+
+def make_folder(name: str, resource: str, files: Iterable[SourceFile], passed_over: Iterable[str]) -> Folder:
+    """A folder that was found, its files in order of their names, each with its share of what they may unpack to."""
+    listed = sorted(files, key=lambda f: f.name)
+    share = allowance(listed)
+    return Folder(name, resource, tuple(f._replace(allowance=share) for f in listed), passed_over=tuple(passed_over))
+
+
+@contextmanager
+def _listing(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    try:
+        with os.scandir(path) as entries:
+            yield entries
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except OSError as error:
         raise InputError(
-            f"{day}/{name} cannot be listed: {error.strerror}.",
-            "Let this user read the folder, or leave it out.",
+            f"{path} cannot be listed: {error.strerror}.", "Let this user read the folder, or leave it out."
         ) from error
-    listed = sorted(filter(None, files), key=lambda f: f.name)
-    return Folder(name, resource, tuple(f._replace(allowance=allowance(listed)) for f in listed))
 
 
 def allowance(files: Iterable[SourceFile]) -> int:
@@ -143,29 +185,71 @@ def is_json(name: str) -> bool:
     return _NAME.search(name) is not None
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a name is that of a hidden file, such as `.DS_Store` or `._1.json`, which macOS leaves beside others."""
+    return name.startswith(".")
+
+
+def fault_of(name: str) -> str:
+    """Why a file of this name cannot be read although it may hold records; nothing if there is no such reason."""
+    if is_json(name):
+        return ""
+    if _UNFINISHED.search(name):
+        return "is an unfinished download"
+    return "is packed in a way that deskroll does not read" if _PACKED.search(name) else ""
+
+
+def may_hold_records(name: str) -> bool:
+    """Whether a file of this name is read, or would be if it were whole, or packed in another way."""
+    return not is_hidden(name) and (is_json(name) or fault_of(name) != "")
+
+
+def sub_folder(folder: str, path: str, stamp: tuple[int, ...] = (), root: str = "") -> SourceFile:
+    """What stands for a folder inside a folder that holds records, as a file that cannot be read."""
+    return describe(folder, path, -1, stamp, root)._replace(fault=_NOT_LOOKED_INTO)
+
+
 def describe(folder: str, path: str, size: int = -1, stamp: tuple[int, ...] = (), root: str = "") -> SourceFile:
     """A file of a folder, by its path, whose last part says what is in it."""
     base = path.rpartition("/")[2]
     match = _NAME.search(base)
-    name = f"{folder}/{base}"
-    if not name.isprintable():  # a name that is not UTF-8, or that would break a line
-        name = os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
     is_lines = match is not None and match[1].lower() != "json"
-    return SourceFile(path, name, size, is_lines, ((match and match[2]) or "").lower(), stamp, root)
+    compression = ((match and match[2]) or "").lower()
+    name = _shown(f"{folder}/{base}")
+    return SourceFile(path, name, size, is_lines, compression, stamp, root, fault=fault_of(base))
+
+
+def _shown(name: str) -> str:
+    """A name as it may be told and stored: one that is not UTF-8, or that would break a line, with escapes."""
+    if name.isprintable():
+        return name
+    return os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
 
 
 def _source_file(folder: str, entry: os.DirEntry[str], root: str) -> SourceFile | None:
-    """The file of an entry; None for a sub-folder. Nothing out of the dump is looked at."""
+    """The file of an entry; None if it is passed over. Nothing out of the dump is looked at."""
+    is_wanted = may_hold_records(entry.name)
     if entry.is_symlink() and not lies_in(os.path.realpath(entry.path), root):
-        return describe(folder, entry.path, root=root)
+        return describe(folder, entry.path, root=root) if is_wanted else None
     try:
         status = entry.stat()
     except OSError:  # a dangling link, or a loop of links: reading it will say so
-        return describe(folder, entry.path, root=root)
+        return describe(folder, entry.path, root=root) if is_wanted else None
+    stamp = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
     if stat.S_ISDIR(status.st_mode):
-        return None
+        return sub_folder(folder, entry.path, stamp, root) if _holds_records(entry) else None
     size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-    return describe(folder, entry.path, size, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns), root)
+    return describe(folder, entry.path, size, stamp, root) if is_wanted else None
+
+
+def _holds_records(folder: os.DirEntry[str]) -> bool:
+    """Whether a folder inside a folder has files with records somewhere in it, may not be listed, or is unfinished."""
+    faults: list[OSError] = []
+    for _, folders, files in os.walk(folder.path, onerror=faults.append):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        if any(map(may_hold_records, files)):
+            return True
+    return bool(faults) or fault_of(folder.name) != ""
 
 
 def fingerprint(folders: Iterable[Folder], what_else: str) -> str | None:
@@ -175,7 +259,7 @@ def fingerprint(folders: Iterable[Folder], what_else: str) -> str | None:
     """
     digest = hashlib.sha256(what_else.encode())
     for folder in folders:
-        digest.update(f"{folder.name} {folder.found} {len(folder.files)}\n".encode())
+        digest.update(f"{folder.name} {folder.found} {len(folder.files)} {folder.passed_over}\n".encode())
         for file in folder.files:
             if not file.stamp or time.time_ns() - max(file.stamp[1:]) < SETTLED_AFTER:
                 return None

@@ -27,6 +27,12 @@ _DRIFT: Final = """SELECT drift.pipeline, drift.drift, drift.rows, drift.example
 FROM (SELECT pipeline, max(run_id) AS run_id FROM sync_run_tables GROUP BY pipeline) AS last
 JOIN sync_run_drift AS drift ON drift.run_id = last.run_id AND drift.pipeline = last.pipeline
 ORDER BY drift.pipeline, drift.drift"""
+# The newest day of each kind is the one that was written last: labels have no order.
+_QUARANTINE: Final = """SELECT error_type, sum(rows)::BIGINT AS count, count(*) AS days,
+    (array_agg(sync_day ORDER BY newest DESC))[1] AS newest_day,
+    (array_agg(rows ORDER BY newest DESC))[1] AS of_newest_day
+FROM (SELECT error_type, sync_day, count(*) AS rows, max(id) AS newest FROM {} GROUP BY 1, 2) AS of_day
+GROUP BY error_type ORDER BY error_type"""
 _GROUPS: Final = """SELECT one.group_id, one.name, one.parent_group_id, one.inactive, count(member.agent_id) AS members,
     count(member.agent_id) FILTER (WHERE NOT agent.deactivated) AS active_members
 FROM groups AS one
@@ -82,7 +88,7 @@ def _load(text: str | bytes) -> Any:
 
 
 def status(settings: Settings) -> Row:
-    """Counts of what matters, how far each pipeline is, the last runs, and the quarantine by day and kind."""
+    """Counts of what matters, how far each pipeline is, the last runs, and the quarantine by kind."""
     with _reading(settings) as connection:
         shown = [p for p in PIPELINES if _may_read(connection, p.publication.errors)]
         facts = {label: _fetch(connection, select)[0]["count"] for p in PIPELINES for label, select in p.facts}
@@ -96,12 +102,7 @@ def status(settings: Settings) -> Row:
             "quarantine": [
                 {"pipeline": p.name, **row}
                 for p in shown
-                for row in _fetch(
-                    connection,
-                    sql.SQL("SELECT sync_day, error_type, count(*) FROM {} GROUP BY 1, 2 ORDER BY 1, 2").format(
-                        sql.Identifier(p.publication.errors)
-                    ),
-                )
+                for row in _fetch(connection, sql.SQL(_QUARANTINE).format(sql.Identifier(p.publication.errors)))
             ],
             "quarantine_hidden": [p.name for p in PIPELINES if p not in shown],
         }

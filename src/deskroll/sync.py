@@ -6,12 +6,13 @@ find the day → lock the database → read, check, derive, stage each pipeline 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from functools import partial
 from importlib.metadata import version
 
+from deskroll import days, remarks
 from deskroll.contract import Contract, Lookup
-from deskroll.engines import Engine, open_engine
+from deskroll.engines import Engine, Reading, open_engine
 from deskroll.errors import DeskrollError, InputError, RefusedError, UsageError
 from deskroll.flatten import (
     check_elements,
@@ -57,24 +58,7 @@ class Request:
     @property
     def source(self) -> str:
         """Where the day's records come from: `tran` for tran/, else `api`."""
-        return "tran" if self.day == "tran" else "api"
-
-    @property
-    def date(self) -> date:
-        """The calendar date: as given, else the day's label where that is a date, else today in UTC."""
-        return self.sync_date or _as_date(self.day) or datetime.now(UTC).date()
-
-    @property
-    def is_dated(self) -> bool:
-        """Whether that is a date that somebody gave."""
-        return bool(self.sync_date or _as_date(self.day))
-
-
-def _as_date(label: str) -> date | None:
-    try:
-        return date.fromisoformat(label)
-    except ValueError:
-        return None
+        return "tran" if self.day == days.ARCHIVE else "api"
 
 
 @dataclass(frozen=True)
@@ -157,18 +141,18 @@ def sync(
         _engine(request, settings, tell) as (engine, day),
         _database(settings, tell, wait=wait, plan=plan) as target,
     ):
-        run = ledger.begin(target.connection, request.day, request.date, request.source, request.engine)
+        run, notes = _begin(target, request, pipelines)
         with _failures_recorded(target, run, plan=plan):
             staged = _stage(target, engine, pipelines, day, run, tell, "plan" if plan else "sync", reread=reread)
             outcome = _publish(target, pipelines, run, staged, limits, tell, plan=plan)
-    return outcome if request.is_dated else replace(outcome, notes=(*outcome.notes, _of_today(run)))
+    return replace(outcome, notes=(*outcome.notes, *notes))
 
 
 def stage(request: Request, settings: Settings, tell: Tell, *, wait: bool = True) -> tuple[StagedSource, ...]:
     """Fill the staging tables with a day, and publish nothing."""
     pipelines = _chosen(request.only)
     with _engine(request, settings, tell) as (engine, day), _database(settings, tell, wait=wait) as target:
-        run = ledger.begin(target.connection, request.day, request.date, request.source, request.engine)
+        run, _ = _begin(target, request, pipelines)
         return _stage(target, engine, pipelines, day, run, tell, "stage", reread=True).once()
 
 
@@ -193,14 +177,14 @@ def publish_staged(
         syncs, sources = staging.staged(connection)
         mine = {s.pipeline: s for s in syncs if s.pipeline in {p.name for p in asked}}
         pipelines = [p for p in asked if p.name in mine]
-        days = {(s.sync_day, s.sync_date, s.source, s.engine) for s in mine.values()}
-        if len(days) != 1 or (only and len(mine) < len(asked)):
+        staged_days = {(s.sync_day, s.sync_date, s.source, s.engine) for s in mine.values()}
+        if len(staged_days) != 1 or (only and len(mine) < len(asked)):
             held = ", ".join(f"{s.pipeline} of {s.sync_day}" for s in syncs) or "nothing"
             raise UsageError(
                 f"These pipelines are not staged for one day; staged: {held}.", "Run `deskroll stage` first."
             )
         _check_purpose(mine.values())
-        run = ledger.begin(connection, *days.pop())
+        run = ledger.begin(connection, *staged_days.pop())
         with _failures_recorded(target, run, plan=plan):
             rows = {s.table: staging.count(connection, s.table) for p in pipelines for s in p.staging}
             staged = Staged([s for s in sources if s.pipeline in mine], rows, [])
@@ -224,19 +208,20 @@ def _chosen(only: Iterable[str]) -> list[Pipeline]:
     return [p for p in PIPELINES if not only or p.name in only]
 
 
-def _check_date(given: date) -> None:
-    """See that a date has come, somewhere on earth: published, one to come would make all before it backfills."""
-    if given > datetime.now(UTC).date() + timedelta(days=1):
-        raise UsageError(f"{given} is a date to come.", "Correct --day or --sync-date.")
-
-
 @contextmanager
 def _engine(request: Request, settings: Settings, tell: Tell) -> Iterator[tuple[Engine, str]]:
     """The engine, and the folder of the day."""
-    _check_date(request.date)
+    days.check(request.day, request.sync_date)
     with open_engine(request.engine, settings) as engine:
         tell(f"looking for {request.day}")
         yield engine, engine.find_day(request.dump, request.day)
+
+
+def _begin(target: Target, request: Request, pipelines: Iterable[Pipeline]) -> tuple[ledger.Run, tuple[str, ...]]:
+    """Number a run, and find the date that it stands for; returns notes on that too."""
+    found = days.find_date(target.connection, request.day, request.sync_date, [p.name for p in pipelines])
+    run = ledger.begin(target.connection, request.day, found.date, request.source, request.engine)
+    return run, found.notes
 
 
 @contextmanager
@@ -308,9 +293,8 @@ def _stage(
     lost = _lost(connection, folders, run)
     syncs = {p.name: _describe_sync(p, folders, run, purpose, lost) for p in present}
     held = staging.staged(connection)[0]
-    staged = Staged([], {}, [])
-    if not reread:
-        staged = _reuse(connection, present, syncs)
+    staged = Staged([], {}, []) if reread else _reuse(connection, present, syncs)
+    staged.notes.extend(remarks.of_day(engine.list_day(day), [s.folder for p in PIPELINES for s in p.sources]))
     if purpose == "plan":
         staged.notes.extend(_of_replaced(pipelines, held, staging.staged(connection)[0], staged.reused))
     rest = [p for p in pipelines if p.name not in staged.reused]
@@ -412,35 +396,36 @@ def _read_all(
     lost: frozenset[str],
 ) -> dict[Source, list[StagedSource]]:
     """Read, check and deduplicate folders, and those lists in their records that are in `feeds`."""
-    complete = {source: _read(engine, source, folder, tell) for source, folder in folders.items()}
+    readings = {source: _read(engine, source, folder, tell) for source, folder in folders.items()}
     for source in folders:
         identify(engine, connection, source, [other for other in folders if other.resource == source.resource])
     return {
-        source: list(_deduplicated(engine, source, folder, complete[source] and source.folder not in lost, feeds))
+        source: list(_deduplicated(engine, source, folder, readings[source], feeds, is_lost=source.folder in lost))
         for source, folder in folders.items()
     }
 
 
-def _read(engine: Engine, source: Source, folder: Folder, tell: Tell) -> bool:
-    """Read and check a folder; return whether every file could be read to its end."""
+def _read(engine: Engine, source: Source, folder: Folder, tell: Tell) -> Reading:
+    """Read and check a folder."""
     contract = source.contract
     tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
     if not contract.lookup:
         return engine.read(folder, check_records(contract), source.as_read)
     wanting = f"{source.as_read}_wanting"
-    complete = engine.read(folder, check_records(contract), wanting)
+    reading = engine.read(folder, check_records(contract), wanting)
     _look_up(engine, contract.lookup, wanting, source.as_read)
-    return complete
+    return reading
 
 
 def _deduplicated(
-    engine: Engine, source: Source, folder: Folder, complete: bool, feeds: frozenset[str]
+    engine: Engine, source: Source, folder: Folder, reading: Reading, feeds: frozenset[str], *, is_lost: bool
 ) -> Iterator[StagedSource]:
     contract = source.contract
     _deduplicate(engine, contract, source.checked, source.valid)
     counts = _counts(engine, source.checked, source.valid, contract.key)
-    complete = complete and not _has_nameless(engine, source)
-    yield StagedSource("", source.folder, True, folder.found, complete, *counts)
+    reasons = remarks.why_incomplete(engine, reading, source.checked, contract.key, counts[0])
+    notes = remarks.of_folder(folder, reasons)
+    yield StagedSource("", source.folder, True, folder.found, not (reasons or is_lost), *counts, notes)
     for item in contract.lists:
         if source.list_name(item.name) in feeds:
             checked, valid = source.list_checked(item.name), source.list_valid(item.name)
@@ -449,11 +434,6 @@ def _deduplicated(
             counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
             ((stated,),) = engine.fetch(f"SELECT count(*) FROM {source.valid} WHERE {states(item.name)}")
             yield StagedSource("", source.list_name(item.name), False, stated > 0, True, *counts)
-
-
-def _has_nameless(engine: Engine, source: Source) -> bool:
-    """Whether there is a record whose id is not known: nobody can tell whose it is."""
-    return bool(engine.fetch(f"SELECT 1 FROM {source.checked} WHERE {source.contract.key} IS NULL LIMIT 1"))
 
 
 def _look_up(engine: Engine, lookup: Lookup, relation: str, result: str) -> None:
@@ -534,7 +514,7 @@ def _publish(
     publications = [p.publication for p in PIPELINES]
     newer = ledger.published_after(connection, [p.name for p in pipelines], run.sync_date)
     published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
-    found = [*_of_backfill(run, newer), *staged.notes, *_notes(connection, pipelines, staged)]
+    found = [*_of_backfill(run, newer), *_notes(pipelines, staged)]
     found += [*_of_stale_agents(published), *_noticed(published)]
     notes = dict.fromkeys(found)  # pipelines may share a folder
     outcome = Outcome(run, target.place, plan, staged.once(), published, tuple(notes))
@@ -557,10 +537,6 @@ def _noticed(published: Published) -> Iterator[str]:
         yield f"a mass change: {change}; see that this is the right dump"
 
 
-def _of_today(run: ledger.Run) -> str:
-    return f"{run.sync_day!r} is no date (YYYY-MM-DD), and stands for today, {run.sync_date}; or give --sync-date"
-
-
 def _of_stale_agents(published: Published) -> Iterator[str]:
     for count in (c.count for c in published.changes if c.change == "stale"):
         yield (
@@ -570,9 +546,10 @@ def _of_stale_agents(published: Published) -> Iterator[str]:
         )
 
 
-def _notes(connection: Connection, pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
+def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
     """What a reader of the result must know about the input."""
     sources = staged.sources
+    yield from staged.notes
     for name in staged.reused:
         yield f"{name}: the files are those that staging holds already, and were not read again (--reread reads them)"
     skipped = [p for p in pipelines if p.name not in {s.pipeline for s in sources}]
@@ -590,20 +567,8 @@ def _notes(connection: Connection, pipelines: list[Pipeline], staged: Staged) ->
             )
         elif not source.found and absent[source.source]:
             yield f"the day has no {source.source}/: {absent[source.source]}"
-        elif not source.complete:
-            yield _of_incomplete(source, staging.nameless(connection, source.pipeline, source.source))
+        yield from source.notes
     yield from _of_absent_keys(pipelines, sources)
-
-
-def _of_incomplete(source: StagedSource, nameless: list[str]) -> str:
-    folder = f"{source.source}/"
-    why = "a file that cannot be read"
-    if nameless:
-        why = f"a record whose id cannot be read ({', '.join(nameless)})"
-    return (
-        f"{folder} is incomplete: it has {why}. What is missing from {folder} was left as it is."
-        " Download the folder again and sync again"
-    )
 
 
 def _of_absent_keys(pipelines: list[Pipeline], sources: list[StagedSource]) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
+from deskroll.envelope import Envelopes
 from deskroll.errors import UsageError
 from deskroll.settings import Settings
 from deskroll.source import Folder
@@ -14,6 +15,13 @@ Sink = Callable[[Iterator[bytes]], str]
 
 Rows = Callable[[], Iterator[bytes]]
 """Yields rows in the text format of PostgreSQL's COPY; can be pickled."""
+
+
+class Reading(NamedTuple):
+    """What reading a folder came to: whether every file could be read to its end, and what the envelopes say."""
+
+    is_complete: bool
+    envelopes: Envelopes
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):
@@ -31,14 +39,18 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """The folder of a sync day; see `source.find_day`."""
         ...
 
+    def list_day(self, day: str) -> list[str]:
+        """The names of what lies in the folder of a day; see `source.list_day`."""
+        ...
+
     def list_folder(self, day: str, name: str, resource: str) -> Folder:
         """List one source folder of a day; see `source.list_folder`."""
         ...
 
-    def read(self, folder: Folder, select: str, table: str) -> bool:
+    def read(self, folder: Folder, select: str, table: str) -> Reading:
         """Run a SELECT over `records` (see `flatten`), all records of a folder, and keep the result as `table`.
 
-        Returns whether every file could be read to its end. A file that could not is one row with a fault.
+        A file that could not be read to its end is one row with a fault.
         """
         ...
 

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,13 +27,14 @@ from typing import Any, Final, Self
 import duckdb
 
 from deskroll.bounds import ALWAYS_FEW, MAX_TEXT, MAX_VALUES
-from deskroll.engines import Rows, Sink
+from deskroll.engines import Reading, Rows, Sink
 from deskroll.engines.spool import DocumentSpool, no_room
+from deskroll.envelope import Envelope, of_folder
 from deskroll.errors import EngineError
 from deskroll.exact import Record, bad_file, read_exactly
 from deskroll.flatten import UNREAD, sql_text
 from deskroll.opening import CAN_REOPEN, Unreadable, open_bytes, open_file, reopened
-from deskroll.source import Folder, SourceFile, find_day, list_folder
+from deskroll.source import Folder, SourceFile, find_day, list_day, list_folder
 
 _DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itself
 _EDGE: Final = 4096  # bytes in which it must begin and end
@@ -137,11 +139,15 @@ class DuckDB:
         """The folder of a sync day; see `source.find_day`."""
         return find_day(dump, label)
 
+    def list_day(self, day: str) -> list[str]:
+        """The names of what lies in the folder of a day; see `source.list_day`."""
+        return list_day(day)
+
     def list_folder(self, day: str, name: str, resource: str) -> Folder:
         """List one source folder of a day; see `source.list_folder`."""
         return list_folder(day, name, resource)
 
-    def read(self, folder: Folder, select: str, table: str) -> bool:
+    def read(self, folder: Folder, select: str, table: str) -> Reading:
         """Run a SELECT over all records of a folder; see `Engine.read`."""
         self._run(f"CREATE OR REPLACE TABLE {table} AS WITH records AS ({_NOTHING}) SELECT * FROM ({select}) LIMIT 0")
 
@@ -173,9 +179,10 @@ class DuckDB:
         names = {*doubtful, *(name for (name,) in unread)}
         self._run(f"DELETE FROM {table} WHERE list_contains(?, source_file)", [sorted(names)])
         exact = _Spool(self._temp / f"{table}.exact")
-        is_complete = _spool_exactly((f for f in folder.files if f.name in names), folder.resource, exact)
+        envelopes = {name: said for name, said in spools[False].envelopes.items() if name not in names}
+        is_complete = _spool_exactly((f for f in folder.files if f.name in names), folder.resource, exact, envelopes)
         exact.empty_into(insert, _FROM_EXACT)
-        return is_complete
+        return Reading(is_complete, of_folder(envelopes))
 
     def each(self, rows: str, select: str, table: str) -> None:
         """Run a SELECT that looks at each row by itself; see `Engine.each`."""
@@ -340,15 +347,18 @@ class DuckDB:
         return True
 
 
-def _spool_exactly(files: Iterable[SourceFile], resource: str, spool: "_Spool") -> bool:
-    """Spool the records of files that raised doubts; return whether all could be read to their end."""
+def _spool_exactly(files: Iterable[SourceFile], resource: str, spool: "_Spool", envelopes: dict[str, Envelope]) -> bool:
+    """Spool the records of files that raised doubts, and note what envelopes say.
+
+    Returns whether all could be read to their end.
+    """
     is_complete = True
     for file in files:
         mark = spool.mark()
         try:
             if file.compression:  # soon told, where it cannot be unpacked: what is in it may be endless
                 deque(open_bytes(file), maxlen=0)
-            for record in read_exactly(file, resource):
+            for record in read_exactly(file, resource, partial(envelopes.__setitem__, file.name)):
                 is_complete = is_complete and record.fault is None
                 spool.add(_exact_row(file, record))
         except Unreadable as error:
@@ -412,11 +422,11 @@ def _is_large(file: SourceFile) -> bool:
     """
     if file.size < _DIRECT_FROM or file.compression or not CAN_REOPEN:
         return False
-    if file.is_lines:
-        return True
     try:
         with open_file(file) as stream:
             head = stream.read(_EDGE).removeprefix(_BOM).lstrip(_SPACE)
+            if file.is_lines:
+                return bool(head)
             stream.seek(max(file.size - _EDGE, 0))
             tail = stream.read(_EDGE).rstrip(_SPACE)
     except (OSError, Unreadable):

@@ -4,11 +4,12 @@ A task opens an embedded DuckDB of its own over its share of the files or rows: 
 computed by the very engine, and the very SQL, of a run on one machine, so that there is nothing to differ.
 """
 
+import json
 import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, groupby
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
@@ -16,8 +17,9 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from deskroll.engines import Rows, Sink
+from deskroll.engines import Reading, Rows, Sink
 from deskroll.engines.duckdb import TEMP, DuckDB
+from deskroll.flatten import sql_text
 from deskroll.opening import Unreadable, open_file
 from deskroll.source import SMALL_UNPACKED, Folder, SourceFile, describe
 
@@ -52,7 +54,7 @@ def listed(folder: str, root: str, batches: Batches, temp: Path) -> Iterator[Par
             except (OSError, Unreadable):  # reading all of it will say what is wrong
                 yield Part(file._replace(size=-1), row["begin"])
             else:
-                yield Part(describe(folder, str(place), place.stat().st_size), row["begin"])
+                yield _part(folder, place, row["begin"])
 
 
 def fetched(folder: str, _: str, batches: Batches, temp: Path) -> Iterator[Part]:
@@ -71,7 +73,12 @@ def fetched_lines(folder: str, _: str, batches: Batches, temp: Path) -> Iterator
         with place.open("wb") as file:
             file.write(b"\n" if begin else b"")  # a byte order mark counts at the begin of a file alone
             file.writelines(row["line"] + b"\n" for row in rows)
-        yield Part(describe(folder, str(place), place.stat().st_size), begin)
+        yield _part(folder, place, begin)
+
+
+def _part(folder: str, place: Path, begin: int) -> Part:
+    """Lines of a file as a file; only one with the file's first lines has to hold any."""
+    return Part(describe(folder, str(place), place.stat().st_size)._replace(is_part=begin > 0), begin)
 
 
 def _rows(batches: Batches) -> Iterator[dict[str, Any]]:
@@ -162,17 +169,26 @@ class ReadFiles(Task):
             return self._read(engine, [], None).schema
 
     def _read(self, engine: _Engine, files: list[SourceFile], begin: int | None) -> pa.RecordBatchReader:
-        complete = engine.read(Folder(self.folder, self.resource, tuple(files)), self.select, "checked")
-        return engine.give(_with_part("checked", begin, complete=complete))
+        reading = engine.read(Folder(self.folder, self.resource, tuple(files)), self.select, "checked")
+        return engine.give(_with_part("checked", begin, reading))
 
 
 PART: Final = ("part_begin", "part_is_complete")
 """Where the part of a file begins that a row is from (NULL: it is whole), and whether its task could read all."""
 
 
-def _with_part(table: str, begin: int | None, *, complete: bool) -> str:
+ENVELOPES: Final = "ENVELOPES"
+"""The `error_type` of a row that is no record: its `error_message` has what the envelopes of a task say."""
+
+
+def _with_part(table: str, begin: int | None, reading: Reading) -> str:
     at = "NULL" if begin is None else str(begin)
-    return f"SELECT *, CAST({at} AS BIGINT) AS {PART[0]}, {complete} AS {PART[1]} FROM {table}"
+    part = f"CAST({at} AS BIGINT) AS {PART[0]}, {reading.is_complete} AS {PART[1]}"
+    select = f"SELECT *, {part} FROM {table}"
+    if not reading.envelopes.count:
+        return select
+    said = sql_text(json.dumps(asdict(reading.envelopes)))
+    return f"{select} UNION ALL BY NAME SELECT '{ENVELOPES}' AS error_type, {said} AS error_message, {part}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ What looks at one record at a time (reading, checking, writing) runs in tasks, o
 `executor`. What brings records together (deduplication, joins, counts) is Spark SQL, transpiled from DuckDB's dialect.
 """
 
+import json
 import logging
 import os
 import re
@@ -29,9 +30,10 @@ from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from sqlglot.errors import ErrorLevel
 
 from deskroll import source
-from deskroll.engines import Rows, Sink
+from deskroll.engines import Reading, Rows, Sink
 from deskroll.engines.duckdb import make_temp
 from deskroll.engines.executor import (
+    ENVELOPES,
     PART,
     CheckRows,
     PartReader,
@@ -42,9 +44,18 @@ from deskroll.engines.executor import (
     fetched_lines,
     listed,
 )
+from deskroll.envelope import Envelopes
 from deskroll.errors import EngineError, UsageError
 from deskroll.settings import Settings
-from deskroll.source import Folder, SourceFile, describe, is_json, is_url
+from deskroll.source import (
+    Folder,
+    SourceFile,
+    describe,
+    is_url,
+    make_folder,
+    may_hold_records,
+    sub_folder,
+)
 
 OLDEST_JAVA: Final = 17
 _TASK_BYTES: Final = 64 * 1024 * 1024  # of files in one task
@@ -133,6 +144,13 @@ class Spark:
         days = {path.partition("/")[0].removeprefix("sync-") for path in inside if "/" in path}
         raise source.no_such_day(dump, label, sorted(days))
 
+    def list_day(self, day: str) -> list[str]:
+        """The names of what lies in the folder of a day; see `source.list_day`."""
+        if not is_url(day):
+            return source.list_day(day)
+        paths = (_split(path, day.rpartition("/")[2])[1].partition("/") for path, *_ in self._list(day) or ())
+        return sorted({first + slash for first, slash, _ in paths})
+
     def list_folder(self, day: str, name: str, resource: str) -> Folder:
         """List one source folder of a day; see `source.list_folder`."""
         if not is_url(day):
@@ -140,16 +158,20 @@ class Spark:
         found = self._list(f"{day}/{name}")
         if found is None:
             return Folder(name, resource, found=False)
-        files = [
-            describe(name, f"{day}/{name}/{base}", size, (0, int(changed.timestamp() * 1e9)))
-            for folder, _, base, changed, size in (
-                (*path.rpartition("/"), changed, size) for path, changed, size in found
-            )
-            if is_json(base) and folder.endswith(f"/{name}")
-        ]
-        return Folder(name, resource, tuple(sorted(files, key=lambda f: f.name)))
+        files: dict[str, SourceFile] = {}
+        passed_over: set[str] = set()
+        for path, changed, size in found:
+            before, inside = _split(path, f"{day.rpartition('/')[2]}/{name}")
+            first, slash, _ = inside.partition("/")
+            if not may_hold_records(inside.rpartition("/")[2]):
+                passed_over.add(first + slash)
+            elif slash:
+                files[first + slash] = sub_folder(name, before + first)
+            else:
+                files[first] = describe(name, path, size, (0, int(changed.timestamp() * 1e9)))
+        return make_folder(name, resource, files.values(), sorted(passed_over - files.keys()))
 
-    def read(self, folder: Folder, select: str, table: str) -> bool:
+    def read(self, folder: Folder, select: str, table: str) -> Reading:
         """Run a SELECT over all records of a folder; see `Engine.read`."""
         root = next((f.root for f in folder.files), "")
         share = source.allowance(folder.files)
@@ -235,11 +257,17 @@ class Spark:
         if not is_url(url):
             yield self._share_out_paths(folder.files), listed
             return
-        direct = F.regexp_extract("path", "([^/]*)/[^/]*$", 1) == folder.name
-        if any(not _can_be_cut(f) for f in folder.files):
-            whole = _files(self._session, url, _WHOLE).where(direct)
+        depth = re.sub(_SCHEME, "", folder.files[0].path).count("/")  # what lies deeper is in a sub-folder
+        direct = F.length(F.regexp_replace(F.regexp_replace("path", _SCHEME, ""), "[^/]", "")) == depth
+        unread = [f for f in folder.files if f.fault or (_can_be_cut(f) and not f.size)]
+        if unread:  # nothing of these is to be fetched, or there is nothing to fetch
+            rows = [(f.path, b"") for f in unread]
+            yield self._session.createDataFrame(rows, "path STRING, content BINARY").coalesce(1), fetched
+        read = [f for f in folder.files if f not in unread]
+        if any(not _can_be_cut(f) for f in read):
+            whole = _files(self._session, url, _WHOLE).where(direct & F.col("path").rlike(_IS_WHOLE))
             yield whole.select("path", "content"), fetched
-        if any(_can_be_cut(f) for f in folder.files):
+        if any(_can_be_cut(f) for f in read):
             lines = self._session.read.option("recursiveFileLookup", True).option("pathGlobFilter", _LINES)
             place = F.col("_metadata.file_path").alias("path"), F.col("_metadata.file_block_start").alias("begin")
             text = lines.text(_literally(url), lineSep="\n").select(*place, F.col("value").cast("binary").alias("line"))
@@ -264,22 +292,24 @@ class Spark:
         schema = "task INT, path BINARY, size BIGINT, begin BIGINT, end BIGINT"
         return self._session.createDataFrame(rows, schema).repartitionById(rows[-1][0] + 1, F.col("task"))
 
-    def _join_parts(self, table: str, columns: list[str]) -> bool:
-        """Number the records of files that were cut through, and say whether all could be read.
+    def _join_parts(self, table: str, columns: list[str]) -> Reading:
+        """Number the records of files that were cut through, and say what reading the folder came to.
 
         A file of which a part could not be read has one row, like any that could not be read.
         """
         begin, is_complete = PART
         found = self.fetch(
-            f"""SELECT source_file, {begin}, count(*), bool_and({is_complete}), count(*) - count(record_index)
-            FROM {table}_parts WHERE {begin} IS NOT NULL OR NOT {is_complete} GROUP BY source_file, {begin}
-            ORDER BY source_file, {begin}"""
+            f"""SELECT source_file, {begin}, count(*), bool_and({is_complete}), count(*) - count(record_index),
+                array_agg({_SAID})
+            FROM {table}_parts WHERE {begin} IS NOT NULL OR NOT {is_complete} OR error_type = '{ENVELOPES}'
+            GROUP BY source_file, {begin} ORDER BY source_file, {begin}"""
         )
+        envelopes = [Envelopes(**json.loads(said)) for row in found for said in row[5] or () if said]
         cut = [row for row in found if row[1] is not None]
         numbers: list[tuple[str, int, int, bool, bool]] = []
         for file, parts in groupby(cut, key=lambda row: row[0]):
             before, mine = 0, list(parts)
-            bad = next((at for _, at, _, _, faults in mine if faults), None)
+            bad = next((at for _, at, _, _, faults, _ in mine if faults), None)
             for _, at, count, *_ in mine:
                 numbers.append((file, at, before, bad is not None, at == bad))
                 before += count
@@ -289,14 +319,15 @@ class Spark:
         listing = ", ".join(
             "record_index + coalesce(before, 0) AS record_index" if c == "record_index" else c for c in columns
         )
+        is_record = f"coalesce(error_type, '') <> '{ENVELOPES}'"
         self.create(
             table,
             f"""SELECT {listing} FROM {table}_parts LEFT JOIN {table}_cuts USING (source_file, {begin})
-            WHERE NOT coalesce(is_bad, false) OR (is_first_bad AND record_index IS NULL)"""
+            WHERE {is_record} AND (NOT coalesce(is_bad, false) OR (is_first_bad AND record_index IS NULL))"""
             if cut
-            else f"SELECT {', '.join(columns)} FROM {table}_parts",
+            else f"SELECT {', '.join(columns)} FROM {table}_parts WHERE {is_record}",
         )
-        return all(row[3] for row in found)
+        return Reading(all(row[3] for row in found), sum(envelopes, Envelopes()))
 
 
 def transpile(select: str) -> str:
@@ -310,6 +341,9 @@ def transpile(select: str) -> str:
 
 
 _WHOLE: Final = "*.{[jJ][sS][oO][nN],*.[gG][zZ],*.[zZ][sS][tT]}"
+_SCHEME: Final = "^[^:/]+:/+"
+_IS_WHOLE: Final = r"(?i)\.(json|(json|ndjson|jsonl)\.(gz|zst))$"
+_SAID: Final = f"CASE WHEN error_type = '{ENVELOPES}' THEN error_message END"
 _LINES: Final = "*.{[nN][dD][jJ][sS][oO][nN],[jJ][sS][oO][nN][lL]}"
 
 
@@ -321,6 +355,12 @@ def _files(session: SparkSession, url: str, names: str = "*") -> DataFrame:
 def _literally(url: str) -> str:
     """A URL as Spark takes it: it reads `*`, `?`, `[` and `{` in one as a pattern."""
     return re.sub(r"([*?\[\]{}\\])", r"\\\1", url)
+
+
+def _split(path: str, folder: str) -> tuple[str, str]:
+    """A path in two: down to a folder in it, given by the end of its own path, and what is below that."""
+    before, between, inside = path.partition(f"/{folder}/")
+    return before + between, inside
 
 
 def _local(url: str) -> str:

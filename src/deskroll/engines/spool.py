@@ -8,13 +8,14 @@ records, each file's text stands between two of them as a whole number of record
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final
 from uuid import uuid4
 
-from deskroll.bounds import MAX_RECORD
+from deskroll.bounds import DECODER, MAX_RECORD
+from deskroll.envelope import Envelope, read_envelope
 from deskroll.errors import EngineError
 from deskroll.opening import Unreadable, open_bytes, open_descriptor
 from deskroll.source import SourceFile
@@ -31,13 +32,14 @@ class DocumentSpool:
     """The records of files, in chunks of a few MB: lines, or arrays.
 
     `marker` begins the text of every marker, and the number of the file in `names` follows it; `chunks` has the path of
-    each chunk, and the numbers of the files in it.
+    each chunk, and the numbers of the files in it. `envelopes` has what envelopes say, by the names of their files.
     """
 
     def __init__(self, folder: Path, resource: str, *, is_lines: bool) -> None:
         self.marker = uuid4().hex
         self.names: list[str] = []
         self.chunks: list[tuple[Path, range]] = []
+        self.envelopes: dict[str, Envelope] = {}
         self.is_lines = is_lines
         self._folder = folder
         self._lists = (b'"results"', b'"%b"' % resource.encode())
@@ -49,7 +51,7 @@ class DocumentSpool:
         Raises:
             EngineError: there is no room for it.
         """
-        pieces = _lines(file) if self.is_lines else _elements(file, self._lists)
+        pieces = _lines(file) if self.is_lines else self._elements(file)
         try:
             first = next(pieces, None)
             if first is None:
@@ -73,6 +75,11 @@ class DocumentSpool:
         if chunk.tell() > _CHUNK:
             self.close()
         return True
+
+    def _elements(self, file: SourceFile) -> Iterator[bytes]:
+        envelope = yield from _elements(file, self._lists)
+        if envelope:
+            self.envelopes[file.name] = envelope
 
     def close(self) -> None:
         """Finish the chunk at hand."""
@@ -113,18 +120,25 @@ def _write(chunk: IO[bytes], pieces: Iterable[bytes]) -> None:
 
 
 def _lines(file: SourceFile) -> Iterator[bytes]:
-    """The lines of a file, in pieces of any size, the last one ended; nothing of an empty file."""
-    last = b"\n"
+    """The lines of a file, in pieces of any size, the last one ended.
+
+    Raises:
+        Unreadable, ValueError: it is to be read exactly, as a file without any line is.
+    """
+    last, is_blank = b"\n", not file.is_part
     for number, piece in enumerate(_read(file)):
         last = piece.removeprefix(_BOM) if number == 0 else piece
+        is_blank = is_blank and not last.strip(_SPACE)
         if last:
             yield last
+    if is_blank:
+        raise ValueError
     if not last.endswith(b"\n"):
         yield b"\n"
 
 
-def _elements(file: SourceFile, lists: tuple[bytes, bytes]) -> Iterator[bytes]:
-    """The records of a file, commas between them, in pieces of any size; nothing where there are none.
+def _elements(file: SourceFile, lists: tuple[bytes, bytes]) -> Generator[bytes, None, Envelope | None]:
+    """The records of a file, commas between them, in pieces of any size; returns what an envelope says.
 
     Raises:
         Unreadable, ValueError: it is to be read exactly.
@@ -136,21 +150,24 @@ def _elements(file: SourceFile, lists: tuple[bytes, bytes]) -> Iterator[bytes]:
         piece = next(pieces, None)
     text = text.removeprefix(_BOM).lstrip(_SPACE)
     if piece is not None:
-        yield from _long_list(text, chain([piece], pieces), lists)
-        return
+        return (yield from _long_list(text, chain([piece], pieces), lists))
     text = text.rstrip(_SPACE)
-    begin = _begin(text, lists) if text else None
+    begin = _begin(text, lists)
     if begin is None:
-        if text:
-            yield text
-        return
+        yield text
+        return None
     end = text.rindex(b"]")
-    _check_envelope(text, begin, text[end + 1 :], lists)
+    envelope = _check_envelope(text, begin, text[end + 1 :], lists)
     if inside := text[begin:end].strip(_SPACE):
         yield inside
+    elif envelope and envelope.error:
+        raise ValueError
+    return envelope
 
 
-def _long_list(head: bytes, pieces: Iterable[bytes], lists: tuple[bytes, bytes]) -> Iterator[bytes]:
+def _long_list(
+    head: bytes, pieces: Iterable[bytes], lists: tuple[bytes, bytes]
+) -> Generator[bytes, None, Envelope | None]:
     """The records of a file that does not fit in memory: a list that begins and ends near the file's ends."""
     begin = _begin(head[:_MARGIN], lists)
     if begin is None:
@@ -162,8 +179,9 @@ def _long_list(head: bytes, pieces: Iterable[bytes], lists: tuple[bytes, bytes])
             tail = tail[-_MARGIN:]
         tail += piece
     end = tail.rindex(b"]")
-    _check_envelope(head, begin, tail[end + 1 :], lists)
+    envelope = _check_envelope(head, begin, tail[end + 1 :], lists)
     yield tail[:end]
+    return envelope
 
 
 def _begin(text: bytes, lists: tuple[bytes, bytes]) -> int | None:
@@ -182,16 +200,22 @@ def _begin(text: bytes, lists: tuple[bytes, bytes]) -> int | None:
     return found.end() if found else None
 
 
-def _check_envelope(text: bytes, begin: int, after: bytes, lists: tuple[bytes, bytes]) -> None:
+def _check_envelope(text: bytes, begin: int, after: bytes, lists: tuple[bytes, bytes]) -> Envelope | None:
     """See that a list is the document, or a member of the object that the document is, and all around it JSON.
+
+    Returns what the object says, if there is one.
 
     Raises:
         ValueError: it is not.
     """
-    document = json.loads(text[: begin - 1] + b"null" + after, object_pairs_hook=_members)
+    around = text[: begin - 1] + b"null" + after
+    document = json.loads(around, object_pairs_hook=_members)
+    if document is None:
+        return None
     keys = [json.loads(key) for key in lists]
-    if document is not None and [value for key, value in document if key in keys] != [None]:
+    if [value for key, value in document if key in keys] != [None]:
         raise ValueError
+    return read_envelope(DECODER.decode(around.decode()))
 
 
 def _members(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:

@@ -107,3 +107,31 @@ def roster_since(connection: Connection) -> date | None:
     assert row is not None
     since: date | None = row[0]
     return since
+
+
+def date_of(connection: Connection, sync_day: str) -> date | None:
+    """The date under which a day was last published; None if it never was."""
+    with explained():
+        row = connection.execute(
+            """SELECT sync_date FROM sync_runs WHERE sync_day = %s AND status = 'succeeded'
+            ORDER BY run_id DESC LIMIT 1""",
+            [sync_day],
+        ).fetchone()
+    return row[0] if row else None
+
+
+def other_days(connection: Connection, sync_day: str, on: date, pipelines: Iterable[str], but: str) -> list[str]:
+    """The other days that published some of the pipelines for a date since this day last did, without `but`."""
+    with explained():
+        rows = connection.execute(
+            """SELECT DISTINCT other.sync_day FROM sync_runs AS other
+            JOIN sync_run_tables AS published ON published.run_id = other.run_id
+            WHERE other.status = 'succeeded' AND other.sync_date = %(on)s AND other.sync_day NOT IN (%(day)s, %(but)s)
+                AND published.pipeline = ANY (%(pipelines)s) AND other.run_id > coalesce((
+                    SELECT max(run_id) FROM sync_runs
+                    WHERE status = 'succeeded' AND sync_day = %(day)s AND sync_date = %(on)s
+                ), 0)
+            ORDER BY 1""",
+            {"on": on, "day": sync_day, "but": but, "pipelines": list(pipelines)},
+        ).fetchall()
+    return [day for (day,) in rows]

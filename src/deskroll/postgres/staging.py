@@ -7,7 +7,7 @@ copies into a table of its own: it may fail half way, or be made twice, and only
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import date
 from typing import Final, Literal
 
@@ -49,6 +49,7 @@ class StagedSource:
     records_read: int
     duplicates: int
     rejected: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,8 @@ def finish(
         )
         for s in sources:
             connection.execute(
-                "INSERT INTO stg_sync_sources VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                [s.pipeline, s.source, s.is_folder, s.found, s.complete, s.records_read, s.duplicates, s.rejected],
+                f"INSERT INTO stg_sync_sources VALUES ({', '.join(['%s'] * 9)}) ON CONFLICT DO NOTHING",
+                [*astuple(s)[:-1], list(s.notes)],
             )
         for t in tables:
             connection.execute(
@@ -239,15 +240,3 @@ def count(connection: Connection, table: str) -> int:
     with explained():
         ((rows,),) = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchall()
     return int(rows)
-
-
-def nameless(connection: Connection, pipeline: str, folder: str) -> list[str]:
-    """The places of the first records of a folder whose id is not known: `file[index]`."""
-    with explained():
-        rows = connection.execute(
-            """SELECT source_file || '[' || record_index || ']' FROM stg_pipeline_errors
-            WHERE pipeline = %s AND entity_id IS NULL AND starts_with(source_file, %s)
-            ORDER BY source_file, record_index LIMIT 3""",
-            [pipeline, f"{folder}/"],
-        ).fetchall()
-    return [place for (place,) in rows if place]

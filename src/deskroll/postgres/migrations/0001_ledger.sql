@@ -125,6 +125,7 @@ CREATE UNLOGGED TABLE stg_sync_sources (
     records_read BIGINT NOT NULL,
     duplicates BIGINT NOT NULL,
     rejected BIGINT NOT NULL,
+    notes TEXT [] NOT NULL,
     PRIMARY KEY (pipeline, source)
 );
 COMMENT ON TABLE stg_sync_sources IS 'What was read: one row per source folder of a pipeline, and per list inside its records.';
@@ -132,10 +133,11 @@ COMMENT ON COLUMN stg_sync_sources.pipeline IS 'Pipeline.';
 COMMENT ON COLUMN stg_sync_sources.source IS 'Folder, or folder.list.';
 COMMENT ON COLUMN stg_sync_sources.is_folder IS 'Whether it is a folder.';
 COMMENT ON COLUMN stg_sync_sources.found IS 'Whether the day has the folder.';
-COMMENT ON COLUMN stg_sync_sources.complete IS 'Whether every file of it could be read to its end; if not, absence does not count.';
+COMMENT ON COLUMN stg_sync_sources.complete IS 'Whether all of it is there and could be read; if not, absence does not count.';
 COMMENT ON COLUMN stg_sync_sources.records_read IS 'Records, or elements, read.';
 COMMENT ON COLUMN stg_sync_sources.duplicates IS 'Valid ones that lost to a newer one with the same key.';
 COMMENT ON COLUMN stg_sync_sources.rejected IS 'Those in quarantine.';
+COMMENT ON COLUMN stg_sync_sources.notes IS 'What a reader of the result must know of it: why it is incomplete, which files were passed over.';
 
 CREATE UNLOGGED TABLE stg_pipeline_errors (
     pipeline TEXT NOT NULL,

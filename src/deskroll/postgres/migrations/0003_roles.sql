@@ -33,7 +33,7 @@ CREATE TABLE role_pipeline_errors (
 COMMENT ON TABLE role_pipeline_errors IS 'Quarantine of the roles pipeline, one row per record that could not be taken.';
 COMMENT ON COLUMN role_pipeline_errors.id IS 'Number of the row.';
 COMMENT ON COLUMN role_pipeline_errors.role_id IS 'Id of the role, where it could be read.';
-COMMENT ON COLUMN role_pipeline_errors.error_type IS 'PARSE_ERROR: no JSON, or no object; VALIDATION_ERROR: a field at fault.';
+COMMENT ON COLUMN role_pipeline_errors.error_type IS 'PARSE_ERROR: no JSON, or no object; VALIDATION_ERROR: a field at fault; REFERENCE_ERROR: a link to something unknown.';
 COMMENT ON COLUMN role_pipeline_errors.error_message IS 'The fields at fault, what was found and what was expected.';
 COMMENT ON COLUMN role_pipeline_errors.raw_record IS 'The record as it came; a JSON string where JSONB cannot hold it.';
 COMMENT ON COLUMN role_pipeline_errors.source_file IS 'File, inside the day''s folder.';

@@ -70,7 +70,7 @@ COMMENT ON TABLE agent_role_pipeline_errors IS 'Quarantine of the agent_roles pi
 COMMENT ON COLUMN agent_role_pipeline_errors.id IS 'Number of the row.';
 COMMENT ON COLUMN agent_role_pipeline_errors.agent_id IS 'Id of the agent, where it could be read.';
 COMMENT ON COLUMN agent_role_pipeline_errors.role_id IS 'Id of the role, where it could be read.';
-COMMENT ON COLUMN agent_role_pipeline_errors.error_type IS 'VALIDATION_ERROR: no id; REFERENCE_ERROR: no such agent or role.';
+COMMENT ON COLUMN agent_role_pipeline_errors.error_type IS 'PARSE_ERROR: no JSON, or no object; VALIDATION_ERROR: no id; REFERENCE_ERROR: no such agent or role.';
 COMMENT ON COLUMN agent_role_pipeline_errors.error_message IS 'The element at fault, what was found and what was expected.';
 COMMENT ON COLUMN agent_role_pipeline_errors.raw_record IS 'The element as it came; a JSON string where JSONB cannot hold it.';
 COMMENT ON COLUMN agent_role_pipeline_errors.source_file IS 'File, inside the day''s folder.';
