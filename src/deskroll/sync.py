@@ -286,7 +286,7 @@ def _stage(
     unread = [p for p in present if p in rest]
     feeds = frozenset().union(*(p.feeds for p in unread))
     sources = dict.fromkeys(s for p in unread for s in p.sources)  # read once, though pipelines share some
-    found = {s: list(_read(engine, s, folders[s.folder], feeds, tell)) for s in sources}
+    found = {s: list(_read(engine, s, folders[s.folder], feeds, run.sync_date, tell)) for s in sources}
     for pipeline in unread:
         read = [
             replace(one, pipeline=pipeline.name)
@@ -314,6 +314,7 @@ def _describe_sync(pipeline: Pipeline, folders: dict[str, Folder], run: ledger.R
     mine = [folders[s.folder] for s in pipeline.sources]
     sql = [s.select for s in pipeline.staging] + [check_records(s.contract) for s in pipeline.sources]
     sql += [version(s.contract.lookup.package) for s in pipeline.sources if s.contract.lookup]
+    sql += [str(run.sync_date) for s in pipeline.sources if s.contract.is_dated]
     made_by = "\n".join([version("deskroll"), run.engine, run.sync_day, run.source, *sql])
     return StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine, fingerprint(mine, made_by))
 
@@ -342,7 +343,9 @@ def _load(engine: Engine, table: str, select: str) -> Load:
     return Load(table, engine.columns(select), partial(engine.write, select), engine.is_distributed)
 
 
-def _read(engine: Engine, source: Source, folder: Folder, feeds: frozenset[str], tell: Tell) -> Iterator[StagedSource]:
+def _read(
+    engine: Engine, source: Source, folder: Folder, feeds: frozenset[str], on: date, tell: Tell
+) -> Iterator[StagedSource]:
     """Read, check and deduplicate a folder, and those lists in its records that are in `feeds`."""
     contract = source.contract
     tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
@@ -350,7 +353,7 @@ def _read(engine: Engine, source: Source, folder: Folder, feeds: frozenset[str],
     complete = engine.read(folder, check_records(contract), as_read)
     if contract.lookup:
         _look_up(engine, contract.lookup, as_read, source.checked)
-    _deduplicate(engine, contract, source.checked, source.valid)
+    _deduplicate(engine, contract, source.checked, source.valid, on)
     counts = _counts(engine, source.checked, source.valid, contract.key)
     complete = complete and not _has_nobodys_file(engine, source.checked, contract.key)
     yield StagedSource("", source.folder, True, folder.found, complete, *counts)
@@ -358,7 +361,7 @@ def _read(engine: Engine, source: Source, folder: Folder, feeds: frozenset[str],
         if source.list_name(item.name) in feeds:
             checked, valid = source.list_checked(item.name), source.list_valid(item.name)
             engine.each(lists_of(contract, item, source.valid), check_elements(contract, item), checked)
-            _deduplicate(engine, item, checked, valid, contract.key)
+            _deduplicate(engine, item, checked, valid, on, contract.key)
             counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
             yield StagedSource("", source.list_name(item.name), False, folder.found, True, *counts)
 
@@ -373,10 +376,10 @@ def _look_up(engine: Engine, lookup: Lookup, relation: str, result: str) -> None
     engine.create(result, look_up(lookup, relation, f"{relation}_found"))
 
 
-def _deduplicate(engine: Engine, contract: Contract, checked: str, valid: str, *also: str) -> None:
+def _deduplicate(engine: Engine, contract: Contract, checked: str, valid: str, on: date, *also: str) -> None:
     engine.create(f"{checked}_repeated", repeated(contract, checked, *also), keep=True)
     # An engine in one process works the valid rows out again in less time than it would take to copy them.
-    engine.create(valid, newest(contract, checked, f"{checked}_repeated", *also), keep=engine.is_distributed)
+    engine.create(valid, newest(contract, checked, f"{checked}_repeated", on, *also), keep=engine.is_distributed)
 
 
 def _has_nobodys_file(engine: Engine, checked: str, key: str) -> bool:
@@ -409,7 +412,8 @@ def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, in
 
 def _describe_run(engine: Engine, run: ledger.Run, read: list[StagedSource]) -> None:
     """Tell the pipelines' SELECTs what they may need to know of the run."""
-    engine.create("sync", f"SELECT {sql_text(run.sync_day)} AS sync_day, '{run.source}' AS source")
+    day = f"{sql_text(run.sync_day)} AS sync_day, '{run.source}' AS source, DATE '{run.sync_date}' AS sync_date"
+    engine.create("sync", f"SELECT {day}")
     rows = ", ".join(f"('{s.source}', {s.found}, {s.complete})" for s in read if s.is_folder)
     engine.create("folders", f"SELECT * FROM (VALUES {rows}) AS folders (name, found, complete)")
 
