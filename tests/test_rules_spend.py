@@ -1,9 +1,13 @@
 """The rules of budgets, cards and transactions (docs/rules.md), each with tests named after it."""
 
 import json
+import re
 import shutil
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
+from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +17,10 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from deskroll import status
-from deskroll.currencies import usd_rates
+from deskroll.currencies import EXPONENTS, usd_rates
 from deskroll.postgres.guard import Limits
 from deskroll.settings import Settings
-from deskroll.sync import Request
+from deskroll.sync import Outcome, Request
 from deskroll.sync import sync as run
 from tests.conftest import Database, Dump, Sync, agent, budget, card, sync_into, transaction
 from tests.test_bad_input import incompressible
@@ -45,6 +49,10 @@ def spent(db: Database) -> dict[str, Any]:
 def errors(db: Database, name: str = "transaction") -> dict[str, str]:
     rows = db.rows(f"SELECT {name}_id AS id, error_message FROM {name}_pipeline_errors")
     return {row["id"]: row["error_message"] for row in rows}
+
+
+def told(outcome: Outcome) -> list[tuple[str, int, tuple[str, ...]]]:
+    return [(d.drift, d.rows, d.examples) for d in outcome.published.drift]
 
 
 class TestMoney:
@@ -185,16 +193,15 @@ class TestMoney:
                 'originalCurrencyAmount: found "", expected a whole number of minor units',
             ),
             ({"originalCurrencyAmount": "1.5"}, 'originalCurrencyAmount: found "1.5", expected a whole number'),
-            ({"originalCurrencyAmount": 12.0}, 'originalCurrencyAmount: found "12.0", expected a whole number'),
+            ({"originalCurrencyAmount": "4.6375E3"}, 'originalCurrencyAmount: found "4.6375E3", expected a whole'),
+            ({"originalCurrencyAmount": 1e18}, 'originalCurrencyAmount: found "1e+18", expected a whole number'),
             ({"originalCurrencyAmount": 10**18}, 'originalCurrencyAmount: found "1000000000000000000", expected'),
             ({"originalCurrencyAmount": None}, "originalCurrencyAmount: missing, expected a whole number"),
             ({"exponent": 10}, 'exponent: found "10", expected a whole number from 0 to 9'),
             ({"exponent": -1}, 'exponent: found "-1", expected a whole number from 0 to 9'),
-            ({"exchangeRate": 0}, 'exchangeRate: found "0", expected a number above zero'),
-            ({"exchangeRate": "0.00e5"}, 'exchangeRate: found "0.00e5", expected a number above zero'),
-            ({"exchangeRate": -1.5}, 'exchangeRate: found "-1.5", expected a number above zero'),
-            ({"exchangeRate": "1e999"}, 'exchangeRate: found "1e999", expected a number above zero'),
-            ({"exchangeRate": "1,5"}, 'exchangeRate: found "1,5", expected a number above zero'),
+            ({"exchangeRate": -1.5}, 'exchangeRate: found "-1.5", expected a number that is not negative'),
+            ({"exchangeRate": "1e999"}, 'exchangeRate: found "1e999", expected a number that is not negative'),
+            ({"exchangeRate": "1,5"}, 'exchangeRate: found "1,5", expected a number that is not negative'),
         ],
     )
     def test_money_that_is_none_is_rejected(
@@ -217,10 +224,12 @@ class TestMoney:
         assert len([said for said in told if said.endswith('", expected text of at most 500 characters')]) == 1
 
     def test_keys_that_would_look_like_another_are_rejected(self, db: Database, dump: Dump, sync: Sync) -> None:
-        spend(dump, "day1", transactions=[transaction("a|b", uuid="c"), transaction("a", uuid="b|c")])
+        some = [transaction("a|b", uuid="c"), transaction("a", uuid="b|c"), transaction("", uuid="d|e") | {"id": None}]
+        spend(dump, "day1", transactions=some)
         sync("day1", "2026-01-05")
         assert spent(db).keys() == {"a"}
         assert errors(db)["a|b"].startswith("id: holds a |")
+        assert errors(db)["d|e"].startswith("uuid: holds a |")
 
     def test_money_of_no_currency_is_not_blamed_on_the_bank(self, db: Database, dump: Dump, sync: Sync) -> None:
         none = money(originalCurrencyCode=None, exchangeRate=None)
@@ -232,23 +241,160 @@ class TestMoney:
             "u": 'occurredTime: found "x", expected a timestamp such as 2026-01-05T08:30:00Z',
         }
 
-    def test_money_of_budgets_and_cards_is_not_negative_where_it_is_a_limit(
+    def test_money_of_a_budget_is_not_negative_where_it_is_its_limit(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:
         minus = {"currentPeriod": {"limit": -0.01}}
         nothing = {"currentPeriod": {"limit": 0, "spent": {"total": -5.5}}}
         spend(dump, "day1", budgets=[budget("b1", **minus), budget("b2", **nothing), budget("b3", currentPeriod={})])
-        spend(dump, "day1", cards=[card("c1", **minus), card("c2", currentPeriod={"limit": 0})])
         sync("day1", "2026-01-05")
         assert db.rows("SELECT budget_id, spent_total FROM budgets") == [
             {"budget_id": "b2", "spent_total": Decimal("-5.5")}
         ]
         assert errors(db, "budget") == {
             "b1": 'currentPeriod.limit: found "-0.01", expected a number that is not negative',
-            "b3": "currentPeriod.limit: missing, expected a number that is not negative",
+            "b3": "currentPeriod.limit: missing, expected a number that is not negative, or limitlessOverspend",
         }
-        assert "c1" in errors(db, "card")
-        assert db.one("SELECT count(*) FROM cards") == 1
+
+    def test_money_of_a_card_that_may_spend_less_than_nothing_is_told(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        some = [card("c1", currentPeriod={"limit": -5}), card("c2", recurringLimit=-0.5), card("c3", recurringLimit=0)]
+        spend(dump, "day1", cards=some)
+        outcome = sync("day1", "2026-01-05")
+        assert [row["current_limit"] for row in db.rows("SELECT current_limit FROM cards ORDER BY card_id")] == [
+            -5, None, None,
+        ]  # fmt: skip
+        assert ("card limits below zero", 2, ("c1", "c2")) in told(outcome)
+
+    def test_money_of_a_budget_without_a_limit(self, db: Database, dump: Dump, sync: Sync) -> None:
+        free = {"limitlessOverspend": True}
+        spent_so_far = {"spent": {"total": 10}}
+        some = [
+            budget("free", currentPeriod=spent_so_far, **free),
+            budget("none", currentPeriod={"limit": None, **spent_so_far}, **free),
+            budget("null", currentPeriod=None, retired=True),
+            {"id": "absent", "name": "A"},
+            budget("both", currentPeriod={"limit": 7}, **free),
+        ]
+        spend(dump, "day1", budgets=some)
+        sync("day1", "2026-01-05")
+        assert {
+            row["budget_id"]: (row["limit_amount"], row["spent_total"], row["limitless"])
+            for row in db.rows("SELECT * FROM budgets")
+        } == {
+            "free": (None, 10, True),
+            "none": (None, 10, True),
+            "null": (None, None, None),
+            "absent": (None, None, None),
+            "both": (7, None, True),
+        }
+
+    def test_money_of_a_budget_stays_where_a_record_says_nothing_of_it(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        spend(dump, "day1", budgets=[budget("b1"), budget("b2")])
+        spend(
+            dump, "day2", budgets=[{"id": "b1", "name": "Renamed", "retired": True}, budget("b2", currentPeriod=None)]
+        )
+        for order in (("day1", "day2"), ("day2", "day1")):
+            for day in order:
+                sync(day, f"2026-01-0{day[3:]}")
+            assert db.rows("SELECT name, retired, limit_amount FROM budgets ORDER BY budget_id") == [
+                {"name": "Renamed", "retired": True, "limit_amount": 100},
+                {"name": "Budget b2", "retired": None, "limit_amount": None},
+            ]
+            before = db.versions()
+            sync(order[1], f"2026-01-0{order[1][3:]}")
+            assert db.versions() == before
+            empty(db)
+
+    def test_money_in_whole_numbers_that_are_written_as_floats(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = ["4637.0", "4.637E3", "4637", "-4.637e+3", "463700000000000.00", "123456789012345678.0"]
+        texts = [
+            json.dumps(transaction(f"t{n}", **money(originalCurrencyAmount="@@", exponent="2.0"))).replace(
+                '"@@"', f'"{text}"' if n % 2 else text
+            )
+            for n, text in enumerate(some)
+        ]
+        dump.write("day1", "transactions", "\n".join(texts).encode(), "1.ndjson")
+        exactly = json.dumps(transaction("x", **money(originalCurrencyAmount="@@"))).replace(
+            '"@@"', "1.000000000000000001"
+        )
+        dump.write("day1", "transactions", exactly.encode())
+        sync("day1", "2026-01-05")
+        assert [row[0] for _, row in sorted(spent(db).items())] == [
+            "46.37", "46.37", "46.37", "-46.37", "4637000000000.00", "1234567890123456.78",
+        ]  # fmt: skip
+        assert 'originalCurrencyAmount: found "1.000000000000000001", expected a whole number' in errors(db)["x"]
+
+    def test_money_in_a_currency_that_was_withdrawn(self, db: Database, dump: Dump, sync: Sync) -> None:
+        rates = {"BGN": "0.6", "HRK": "0.1415", "ANG": "0.5586", "BYR": "0.00005", "ZWL": "0.003", "ITL": "0.0006"}
+        some = [
+            transaction(code, **money(originalCurrencyCode=code, exchangeRate=rate, exponent=None))
+            for code, rate in rates.items()
+        ]
+        when = "2025-11-17T12:00:00Z"
+        at_the_bank = transaction(
+            "ecb", occurredTime=when, **money(originalCurrencyCode="BGN", exchangeRate=None, exponent=None)
+        )
+        spend(dump, "day1", transactions=[*some, at_the_bank])
+        sync("day1", "2026-01-05")
+        rate = CurrencyConverter(decimal=True).convert(Decimal("12.34"), "BGN", "USD", date(2025, 11, 17))
+        assert spent(db) == {
+            "BGN": ("12.34", "7.40", "payload"),
+            "HRK": ("12.34", "1.75", "payload"),
+            "ANG": ("12.34", "6.89", "payload"),
+            "BYR": ("1234", "0.06", "payload"),
+            "ZWL": ("12.34", "0.04", "payload"),
+            "ITL": ("1234", "0.74", "payload"),
+            "ecb": ("12.34", str(rate.quantize(Decimal("0.01"))), "ecb"),
+        }
+
+    def test_money_has_every_code_that_it_ever_had(self) -> None:
+        """The list only grows: what was right when it was synced must not be bad after an update of a package."""
+        lines = (Path(__file__).parent / "currency_codes.txt").read_text().splitlines()
+        known = {code: int(exponent) if exponent else None for code, _, exponent in (x.partition(" ") for x in lines)}
+        assert len(known) >= 307
+        assert known.items() <= EXPONENTS.items()
+
+    def test_money_of_an_amount_alone_is_in_dollars(self, db: Database, dump: Dump, sync: Sync) -> None:
+        texts = [
+            json.dumps(transaction(name) | {"amount": "@@", "currencyData": None}).replace('"@@"', amount)
+            for name, amount in {"a": "46.37", "b": "4.637E3", "c": '"-5"', "d": "0.005", "e": "null"}.items()
+        ]
+        dump.write("day1", "transactions", "\n".join(texts).encode(), "1.ndjson")
+        absent = transaction("f") | {"amount": 1}
+        del absent["currencyData"]
+        spend(dump, "day1", transactions=[absent, transaction("g") | {"amount": 1, "currencyData": {}}])
+        sync("day1", "2026-01-05")
+        assert spent(db) == {
+            "a": ("46.37", "46.37", "amount"),
+            "b": ("4637", "4637.00", "amount"),
+            "c": ("-5", "-5.00", "amount"),
+            "d": ("0.005", "0.01", "amount"),
+            "f": ("1", "1.00", "amount"),
+        }
+        assert db.rows("SELECT DISTINCT original_currency, exchange_rate FROM transactions") == [
+            {"original_currency": "USD", "exchange_rate": 1}
+        ]
+        assert errors(db)["e"] == "currencyData: missing, and there is no amount in US dollars"
+        assert errors(db)["g"].startswith("currencyData.originalCurrencyAmount: missing, expected a whole number")
+
+    @pytest.mark.parametrize("rate", [0, "0.000000", "0.00e5"])
+    def test_money_at_a_rate_of_zero_has_none(self, rate: Any, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [transaction("usd", **money(exchangeRate=rate)), transaction("eur", **money(exchangeRate=rate))]
+        some[1]["currencyData"]["originalCurrencyCode"] = "EUR"
+        spend(dump, "day1", transactions=some)
+        sync("day1", "2026-01-05")
+        assert {name: source for name, (_, _, source) in spent(db).items()} == {"usd": "ecb", "eur": "ecb"}
+
+    def test_money_of_a_time_with_an_offset_of_hours(self, db: Database, dump: Dump, sync: Sync) -> None:
+        moments = {"a": "2026-01-05T12:00:00+00", "b": "2026-01-05T12:00:00.5-05", "c": "2026-01-05T12:00:00+0530"}
+        spend(dump, "day1", transactions=[transaction(name, occurredTime=when) for name, when in moments.items()])
+        sync("day1", "2026-01-05")
+        rows = db.rows("SELECT occurred_time::TEXT AS at FROM transactions ORDER BY transaction_id")
+        assert [row["at"][:19] for row in rows] == ["2026-01-05 12:00:00", "2026-01-05 17:00:00", "2026-01-05 06:30:00"]
 
     def test_money_has_a_key_that_can_be_reckoned_again(self, db: Database, dump: Dump, sync: Sync) -> None:
         amounts = {
@@ -256,9 +402,11 @@ class TestMoney:
             "0.00": money(originalCurrencyAmount="-0"),
             "-0.05": money(originalCurrencyAmount="-5"),
             "1234": money(originalCurrencyAmount="1234", originalCurrencyCode="JPY", exponent=0),
+            "460": {},
         }
         moment = "2026-01-05T18:22:58.5+01:00"
         some = [transaction(name, occurredTime=moment, **one) for name, one in amounts.items()]
+        some[-1] |= {"currencyData": None, "amount": "4.6e2", "uuid": None}
         spend(dump, "day1", transactions=some)
         sync("day1", "2026-01-05")
         again = """SELECT encode(sha256(convert_to(concat_ws('|', transaction_id, transaction_uuid,
@@ -377,6 +525,95 @@ class TestNewestWins:
         assert db.rows(
             "SELECT DISTINCT sync_date::TEXT FROM sync_watermarks WHERE pipeline IN ('budgets', 'cards')"
         ) == [{"sync_date": "2026-01-02"}]
+
+    def test_newest_wins_but_not_from_the_future(self, db: Database, dump: Dump, sync: Sync) -> None:
+        days = {"day1": "2099-01-01T00:00:00Z", "day2": "2026-01-06T10:00:00Z", "day3": "2026-01-06T09:00:00Z"}
+        for day, moment in days.items():
+            spend(dump, day, cards=[card("c1", name=day, updatedTime=moment)])
+            one = transaction("t1", merchantName=day, updatedTime=moment, userId="u", userName=day)
+            spend(dump, day, transactions=[one])
+        for order in permutations(days):
+            outcomes = {day: sync(day, f"2026-01-0{4 + int(day[3:])}") for day in order}
+            assert db.one("SELECT name FROM cards") == "day2"
+            assert db.one("SELECT merchant_name FROM transactions") == "day2"
+            assert db.one("SELECT user_name FROM card_holders") == "day2"
+            newest = db.one("SELECT updated_time FROM sync_watermarks WHERE pipeline = 'transactions'")
+            assert f"{newest:%FT%TZ}" == days["day2"]
+            assert [one for one in told(outcomes["day1"]) if "future" in one[0]] == [
+                ("updated_time in the future", 1, ("c1",)),
+                ("updated_time in the future", 1, ("t1",)),
+            ]
+            assert not [one for one in told(outcomes["day2"]) if "future" in one[0]]
+            empty(db)
+
+    def test_newest_wins_in_one_day_but_not_from_the_future(self, db: Database, dump: Dump, sync: Sync) -> None:
+        moments = ["2026-01-05T10:00:00Z", "2026-01-08T00:00:00Z", "2026-01-05T09:00:00Z"]
+        some = [transaction("t1", merchantName=moment, updatedTime=moment) for moment in moments]
+        late = transaction("t2", updatedTime="2026-01-06T23:59:59Z")
+        spend(dump, "day1", transactions=[*some, late])
+        outcome = sync("day1", "2026-01-05")
+        assert db.one("SELECT merchant_name FROM transactions WHERE transaction_id = 't1'") == moments[0]
+        assert not [one for one in told(outcome) if "future" in one[0]]
+        sync("day1", "2026-01-07")
+        assert db.one("SELECT merchant_name FROM transactions WHERE transaction_id = 't1'") == moments[1]
+
+    def test_newest_wins_and_times_in_the_future_are_told(self, db: Database, dump: Dump, sync: Sync) -> None:
+        far = "2026-01-07T00:00:00Z"
+        spend(dump, "day1", cards=[card("c1", createdTime=far)], transactions=[transaction("t1", occurredTime=far)])
+        assert [one for one in told(sync("day1", "2026-01-05")) if "future" in one[0]] == [
+            ("created_time in the future", 1, ("c1",)),
+            ("occurred_time in the future", 1, ("t1",)),
+        ]
+
+    @pytest.mark.parametrize("has_id_alone", [False, True])
+    def test_newest_wins_of_a_purchase_by_id_and_by_uuid(
+        self, has_id_alone: bool, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        last = {"id": "T", "uuid": None} if has_id_alone else {"id": None, "uuid": "U"}
+        days = {"day1": {"id": None, "uuid": "U"}, "day2": {"id": "T", "uuid": "U"}, "day3": last}
+        newest = list(days)[-1]
+        for day, keys in days.items():
+            when = f"2026-01-0{day[3:]}T00:00:00Z"
+            spend(dump, day, transactions=[transaction("", merchantName=day, updatedTime=when) | keys])
+        for order in permutations(days):
+            for day in order:
+                sync(day, f"2026-01-0{day[3:]}")
+            before = db.versions()
+            sync(order[-1], f"2026-01-0{order[-1][3:]}")
+            assert db.versions() == before
+            (row,) = db.rows("SELECT transaction_id, merchant_name, is_identified FROM transactions")
+            assert row == {"transaction_id": "T", "merchant_name": newest, "is_identified": True}
+            empty(db)
+
+    def test_newest_wins_in_one_day_by_id_and_by_uuid(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [
+            transaction("T", uuid="U", merchantName="old", updatedTime=OLD),
+            transaction("", merchantName="new", updatedTime=NEW) | {"id": None, "uuid": "U"},
+        ]
+        spend(dump, "day1", transactions=some)
+        sync("day1", "2026-01-05")
+        assert db.rows("SELECT transaction_id, merchant_name FROM transactions") == [
+            {"transaction_id": "T", "merchant_name": "new"}
+        ]
+
+    def test_newest_wins_and_what_is_identified_keeps_its_links(self, db: Database, dump: Dump, sync: Sync) -> None:
+        """On the day that tells its id the purchase also gets its card, its budget and its agent."""
+        unnamed = transaction("", uuid="U", userId="u", userName="Agent 1") | {"id": None}
+        spend(dump, "day1", transactions=[unnamed, transaction("other", originalAuthTransactionUuid="U")])
+        dump.write("day2", "agent_details", [agent(1)])
+        again = transaction("T", uuid="U", userId="u", userName="Agent 1", updatedTime=OLD)
+        spend(dump, "day2", budgets=[budget("b1")], cards=[card("c1")], transactions=[again])
+        sync("day1", "2026-01-05")
+        outcome = sync("day2", "2026-01-06")
+        assert db.rows("SELECT card_id, budget_id, agent_id FROM transactions WHERE transaction_id = 'T'") == [
+            {"card_id": "c1", "budget_id": "b1", "agent_id": 1}
+        ]
+        changes = {c.change: c.count for c in outcome.published.changes if c.pipeline == "transactions"}
+        assert changes == {"identified": 1, "linked": 2}
+        again_key = """SELECT count(*) FROM transactions WHERE idempotency_key = deskroll_idempotency_key(
+            transaction_id, transaction_uuid, occurred_time, original_amount, original_currency)"""
+        assert db.one(again_key) == 2
+        assert db.rows("SELECT DISTINCT purchase_id FROM transaction_purchases") == [{"purchase_id": "T"}]
 
 
 class TestLinksOfSpend:
@@ -533,20 +770,98 @@ class TestCardHolders:
             assert {row["agent_id"] for row in db.rows("SELECT agent_id FROM cards")} == {who}
 
 
+@dataclass(frozen=True)
+class Purchase:
+    """A line of the table of purchases in docs/rules.md."""
+
+    number: int
+    records: list[str]
+    expected: tuple[int, int, int]
+
+    def transaction(self, text: str, newest: date, link: str) -> dict[str, Any]:
+        """A record such as `b: CLEAR 150 of a`; it leads to others by `Id` or by `Uuid`."""
+        found = re.fullmatch(
+            r"(\w): (\w+) (-?\d+)( EUR)?(?: of (\w))?(?: part of (\w))?(?: ref (\d))?(?:, (\d+) days ago)?", text
+        )
+        assert found, text
+        name, kind, amount, is_euro, leads_to, part_of, reference, days = found.groups()
+        rate = {"originalCurrencyCode": "EUR", "exchangeRate": "1.08"} if is_euro else {}
+        prefix = "" if link == "Id" else "u-"
+        links = {"originalAuthTransaction": leads_to, "parentTransaction": part_of}
+        return transaction(
+            self.key(name),
+            transactionType=kind,
+            cardId=f"card {self.number}",
+            clearingReference=reference or "",
+            occurredTime=f"{newest - timedelta(days=int(days or 1))}T12:00:00Z",
+            **{f"{field}{link}": prefix + self.key(other) for field, other in links.items() if other},
+            **money(originalCurrencyAmount=int(amount) * 100, **rate),
+        )
+
+    def key(self, name: str) -> str:
+        return f"{self.number} {name}"
+
+
+def purchases() -> list[Purchase]:
+    page = (Path(__file__).parent.parent / "docs" / "rules.md").read_text()
+    lines = re.findall(r"^    \|[^|]+\|(.*`.*)\| (-?\d+) \| (-?\d+) \| (-?\d+) \|$", page, re.MULTILINE)
+    return [
+        Purchase(number, re.findall("`(.+?)`", records), (int(settled), int(pending), int(stale)))
+        for number, (records, settled, pending, stale) in enumerate(lines)
+    ]
+
+
 class TestSpend:
     """Spend."""
 
-    def count(self, db: Database, dump: Dump, sync: Sync, *some: dict[str, Any]) -> dict[str, Decimal]:
+    def count(self, db: Database, dump: Dump, sync: Sync, *some: dict[str, Any], on: str = "2026-01-20") -> Any:
+        """Sync some transactions; returns what was settled and what is pending, by month."""
         spend(dump, "day1", transactions=list(some))
-        sync("day1", "2026-01-05")
-        rows = db.rows("SELECT month::TEXT, sum(spent_usd) AS usd FROM spend_by_month GROUP BY month ORDER BY month")
-        return {row["month"][:7]: row["usd"] for row in rows}
+        sync("day1", on)
+        rows = db.rows(
+            """SELECT month::TEXT, sum(settled_usd) AS settled, sum(pending_usd) AS pending
+            FROM spend_by_month GROUP BY month ORDER BY month"""
+        )
+        return {row["month"][:7]: (row["settled"], row["pending"]) for row in rows}
 
     @staticmethod
     def one(name: str, kind: str | None, cents: int, month: int = 1, **links: Any) -> dict[str, Any]:
         when = f"2026-{month:02}-15T12:00:00Z"
         amount = money(originalCurrencyAmount=cents)
         return transaction(name, transactionType=kind, occurredTime=when, **amount, **links)
+
+    def test_spend_of_the_purchases_on_the_rules_page(self, db: Database, dump: Dump, sync: Sync) -> None:
+        """All of them at once, in every order in which up to four records can arrive on four days."""
+        table, newest = purchases(), date(2026, 1, 8)
+        assert len(table) > 25
+        expected = {f"card {p.number}": p.expected for p in table}
+        for number, order in enumerate(permutations(range(4))):
+            shutil.rmtree(dump.path, ignore_errors=True)
+            empty(db)
+            for day, place in enumerate(order):
+                some = [
+                    p.transaction(p.records[place], newest, "Uuid" if number % 2 else "Id")
+                    for p in table
+                    if place < len(p.records)
+                ]
+                spend(dump, f"day{day}", transactions=some)
+                sync(f"day{day}", str(newest - timedelta(days=3 - day)))
+            found = dict.fromkeys(expected, (0, 0, 0)) | {
+                row["card"]: (row["settled"], row["pending"], row["stale"])
+                for row in db.rows(
+                    """SELECT source_card_id AS card,
+                        coalesce(sum(amount_usd) FILTER (WHERE state = 'settled'), 0) AS settled,
+                        coalesce(sum(amount_usd) FILTER (WHERE state = 'pending'), 0) AS pending,
+                        coalesce(sum(amount_usd) FILTER (WHERE state = 'stale'), 0) AS stale
+                    FROM (SELECT transaction_id, state, amount_usd FROM spend_records) AS counted
+                    JOIN (SELECT transaction_id, source_card_id FROM transactions) AS one USING (transaction_id)
+                    GROUP BY 1"""
+                )
+            }
+            assert found == expected, order
+            sums = "sum(settled_usd) AS settled, sum(pending_usd) AS pending, sum(stale_usd) AS stale"
+            (row,) = db.rows(f"SELECT {sums} FROM spend_by_month")
+            assert tuple(row.values()) == tuple(map(sum, zip(*expected.values(), strict=True)))
 
     @pytest.mark.parametrize(
         "link",
@@ -555,78 +870,83 @@ class TestSpend:
             {"originalAuthTransactionUuid": "u-auth"},
             {"clearingReference": "r1"},
             {"originalAuthTransactionId": "gone", "originalAuthTransactionUuid": "u-auth"},
+            {"originalAuthTransactionId": "fee", "originalAuthTransactionUuid": "u-auth"},
+            {"originalAuthTransactionUuid": "u-fee", "clearingReference": "r1"},
         ],
     )
     def test_spend_counts_a_purchase_once_in_its_own_month(
         self, link: dict[str, str], db: Database, dump: Dump, sync: Sync
     ) -> None:
-        auth = self.one("auth", "AUTHORIZATION", 10000, clearingReference="r1")
-        assert self.count(db, dump, sync, auth, self.one("clear", "CLEAR", 10100, month=2, **link)) == {"2026-01": 101}
-        assert db.one("SELECT pending_usd FROM spend_by_month") == 0
-
-    @pytest.mark.parametrize(
-        "links",
-        [
-            {"originalAuthTransactionId": "fee", "originalAuthTransactionUuid": "u-auth"},
-            {"originalAuthTransactionUuid": "u-fee", "clearingReference": "r1"},
-        ],
-    )
-    def test_spend_is_settled_by_what_leads_to_an_authorisation_alone(
-        self, links: dict[str, str], db: Database, dump: Dump, sync: Sync
-    ) -> None:
-        auth = self.one("auth", "AUTHORIZATION", 10000, clearingReference="r1")
-        some = [auth, self.one("fee", "CLEAR", 500)]
-        assert self.count(db, dump, sync, *some, self.one("clear", "CLEAR", 10100, 2, **links)) == {"2026-01": 106}
+        some = [
+            self.one("auth", "AUTHORIZATION", 10000, clearingReference="r1"),
+            self.one("fee", "OTHER", 500),
+            self.one("clear", "CLEAR", 10100, month=2, **link),
+        ]
+        assert self.count(db, dump, sync, *some) == {"2026-01": (101, 0)}
 
     def test_spend_is_not_settled_by_an_empty_reference(self, db: Database, dump: Dump, sync: Sync) -> None:
         links: Any = {"clearingReference": "", "originalAuthTransactionId": "", "originalAuthTransactionUuid": ""}
         some = [self.one("one", "AUTHORIZATION", 500, **links), self.one("other", "CLEAR", 100, **links)]
-        assert self.count(db, dump, sync, *some) == {"2026-01": 6}
+        assert self.count(db, dump, sync, *some) == {"2026-01": (1, 5)}
 
-    def test_spend_of_no_type_is_not_pending(self, db: Database, dump: Dump, sync: Sync) -> None:
-        self.count(db, dump, sync, self.one("odd", None, 3))
-        assert db.one("SELECT is_pending FROM spend") is False
+    def test_spend_is_not_settled_by_the_reference_of_another_card(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [
+            self.one("one", "AUTHORIZATION", 500, clearingReference="r"),
+            self.one("other", "CLEAR", 100, clearingReference="r", cardId="c2"),
+            self.one("by uuid", "AUTHORIZATION", 700, clearingReference="r", cardId=None, cardUuid="k"),
+            self.one("by it too", "CLEAR", 800, clearingReference="r", cardId=None, cardUuid="k"),
+        ]
+        assert self.count(db, dump, sync, *some) == {"2026-01": (9, 5)}
 
-    def test_spend_counts_what_is_pending_until_it_is_settled(self, db: Database, dump: Dump, sync: Sync) -> None:
-        some = [self.one("pending", "AUTHORIZATION", 500), self.one("other", "CLEAR", 100)]
-        assert self.count(db, dump, sync, *some) == {"2026-01": 6}
-        assert db.one("SELECT sum(pending_usd) FROM spend_by_month") == 5
-
-    def test_spend_is_no_declined_attempt(self, db: Database, dump: Dump, sync: Sync) -> None:
+    def test_spend_of_another_type_is_none(self, db: Database, dump: Dump, sync: Sync) -> None:
         some = [self.one("no", "DECLINE", 500), self.one("fee", "OTHER", 7), self.one("odd", None, 3)]
-        assert self.count(db, dump, sync, *some) == {"2026-01": Decimal("0.10")}
+        assert self.count(db, dump, sync, *some, self.one("yes", "Clear", 1)) == {"2026-01": (Decimal("0.01"), 0)}
 
     def test_spend_is_less_what_came_back(self, db: Database, dump: Dump, sync: Sync) -> None:
         some = [
             self.one("auth", "AUTHORIZATION", 10000),
             self.one("clear", "CLEAR", 10000, originalAuthTransactionId="auth"),
             self.one("refund", "CLEAR", -4000, month=3, originalAuthTransactionId="auth"),
+            self.one("back", "AUTHORIZATION", -700, month=3),
+            self.one("paid back", "CLEAR", -700, month=4, originalAuthTransactionId="back"),
         ]
-        assert self.count(db, dump, sync, *some) == {"2026-01": 100, "2026-03": -40}
-        assert db.one("SELECT sum(refunded_usd) FROM spend_by_month") == -40
+        assert self.count(db, dump, sync, *some) == {"2026-01": (100, 0), "2026-03": (-47, 0)}
+        assert db.one("SELECT sum(refunded_of_settled_usd) FROM spend_by_month") == -47
 
-    def test_spend_is_nothing_where_an_authorisation_was_taken_back(self, db: Database, dump: Dump, sync: Sync) -> None:
-        some = [
-            self.one("auth", "AUTHORIZATION", 10000),
-            self.one("back", "AUTHORIZATION", -10000, originalAuthTransactionId="auth"),
-            self.one("part", "AUTHORIZATION", 9000),
-            self.one("rest", "AUTHORIZATION", -3000, originalAuthTransactionUuid="u-part"),
-            self.one("paid", "CLEAR", 6000, originalAuthTransactionId="part"),
+    def test_spend_that_nothing_settled_in_45_days_is_shown_apart(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [self.one("old", "AUTHORIZATION", 500), self.one("new", "AUTHORIZATION", 700, month=2)]
+        assert self.count(db, dump, sync, *some, on="2026-03-01") == {"2026-01": (0, 5), "2026-02": (0, 7)}
+        spend(dump, "day2", transactions=[])
+        sync("day2", "2026-03-02")
+        assert db.rows("SELECT month::TEXT, pending_usd, stale_usd FROM spend_by_month ORDER BY month") == [
+            {"month": "2026-01-01", "pending_usd": 0, "stale_usd": 5},
+            {"month": "2026-02-01", "pending_usd": 7, "stale_usd": 0},
         ]
-        assert self.count(db, dump, sync, *some) == {"2026-01": 60}
+        assert db.one("SELECT transaction_id FROM spend") == "new"
+        assert db.one("SELECT transaction_id FROM stale_authorizations") == "old"
 
-    def test_spend_refunded_before_it_is_settled_is_not_settled_by_that(
+    def test_spend_of_parts_counts_by_their_budgets_only_without_the_whole(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:
-        some = [
-            self.one("auth", "AUTHORIZATION", 100),
-            self.one("back", "CLEAR", -100, originalAuthTransactionId="auth"),
+        spend(dump, "day0", budgets=[budget("b1"), budget("b2")])
+        sync("day0", "2026-01-20")
+        parts = [
+            self.one("p1", "CLEAR", 6000, parentTransactionUuid="u-whole"),
+            self.one("p2", "CLEAR", 4000, parentTransactionId="whole", parentTransactionUuid="", budgetId="b2"),
+            self.one("own", "CLEAR", 100, parentTransactionId="own", budgetId=None),
         ]
-        assert self.count(db, dump, sync, *some) == {"2026-01": 0}
+        by_budget = "SELECT budget_id, settled_usd FROM spend_by_month ORDER BY budget_id"
+        self.count(db, dump, sync, *parts)
+        assert [tuple(row.values()) for row in db.rows(by_budget)] == [("b1", 60), ("b2", 40), (None, 1)]
+        self.count(db, dump, sync, self.one("whole", "CLEAR", 10000))
+        assert [tuple(row.values()) for row in db.rows(by_budget)] == [("b1", 100), (None, 1)]
 
-    def test_spend_in_several_parts_counts_each(self, db: Database, dump: Dump, sync: Sync) -> None:
-        parts = [self.one(f"part{n}", "CLEAR", 3000, originalAuthTransactionId="auth") for n in range(3)]
-        assert self.count(db, dump, sync, self.one("auth", "AUTHORIZATION", 10000), *parts) == {"2026-01": 90}
+    def test_spend_of_many_records_that_lead_to_one(self, db: Database, dump: Dump, sync: Sync) -> None:
+        some = [self.one(f"{n}", "AUTHORIZATION", 100, originalAuthTransactionId="0") for n in range(1, 3000)]
+        chain = [self.one(f"c{n}", "AUTHORIZATION", 100, originalAuthTransactionId=f"c{n + 1}") for n in range(300)]
+        same = [self.one(f"r{n}", "AUTHORIZATION", 100, clearingReference="n/a") for n in range(3000)]
+        assert self.count(db, dump, sync, *some, *chain, *same) == {"2026-01": (0, 2999 + 300 + 3000)}
+        assert db.one("SELECT count(DISTINCT purchase_id) FROM spend") == 3
 
     def test_spend_is_told_with_card_budget_holder_and_agent(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
@@ -685,7 +1005,7 @@ class TestDriftOfSpend:
         assert [(d.drift, d.rows, d.examples) for d in outcome.published.drift] == [
             ("unknown status LOST", 2, ("c1", "c2")),
             ("unknown type PAPER", 1, ("c3",)),
-            ("unknown transaction_type GIFT", 1, ("t9",)),
+            ("unknown transaction_type GIFT, which is no spend: 12.34 USD", 1, ("t9",)),
             ("amounts that are off the computed one by more than a cent", 1, ("t2",)),
         ]
         rows = db.rows("SELECT pipeline, drift, rows, examples FROM sync_run_drift ORDER BY rows DESC, drift LIMIT 1")

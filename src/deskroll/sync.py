@@ -11,22 +11,9 @@ from functools import partial
 from importlib.metadata import version
 
 from deskroll import days, remarks
-from deskroll.contract import Contract, Lookup
-from deskroll.engines import Engine, Reading, open_engine
+from deskroll.engines import Engine, open_engine
 from deskroll.errors import DeskrollError, InputError, RefusedError, UsageError
-from deskroll.flatten import (
-    check_elements,
-    check_records,
-    lists_of,
-    look_up,
-    newest,
-    rejected,
-    repeated,
-    sql_text,
-    states,
-    wanted,
-)
-from deskroll.identify import identify
+from deskroll.flatten import check_records, sql_text
 from deskroll.pipelines import PIPELINES, Pipeline
 from deskroll.pipelines.agents import ROSTER
 from deskroll.pipelines.pipeline import Source
@@ -39,6 +26,7 @@ from deskroll.postgres.publish import Published, publish
 from deskroll.postgres.rehearsal import rehearsal
 from deskroll.postgres.session import backend_pid
 from deskroll.postgres.staging import Load, Purpose, StagedSource, StagedSync
+from deskroll.read import Reader
 from deskroll.settings import Settings
 from deskroll.source import Folder, fingerprint
 
@@ -302,7 +290,8 @@ def _stage(
     unread = [p for p in present if p in rest]
     feeds = frozenset().union(*(p.feeds for p in unread))
     sources = dict.fromkeys(s for p in unread for s in p.sources)  # read once, though pipelines share some
-    found = _read_all(engine, connection, {s: folders[s.folder] for s in sources}, feeds, tell, lost)
+    reader = Reader(engine, connection, run.sync_date, feeds, lost, tell)
+    found = reader.read({s: folders[s.folder] for s in sources})
     for pipeline in unread:
         read = [
             replace(one, pipeline=pipeline.name)
@@ -354,6 +343,7 @@ def _describe_sync(
     mine = [folders[s.folder] for s in pipeline.sources]
     sql = [s.select for s in pipeline.staging] + [check_records(s.contract) for s in pipeline.sources]
     sql += [version(s.contract.lookup.package) for s in pipeline.sources if s.contract.lookup]
+    sql += [str(run.sync_date) for s in pipeline.sources if s.contract.is_dated]
     made_by = "\n".join([version("deskroll"), run.engine, run.sync_day, run.source, *sorted(lost), *sql])
     files = fingerprint(mine, made_by)
     return StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine, files, purpose)
@@ -387,96 +377,10 @@ def _load(engine: Engine, table: str, select: str) -> Load:
     return Load(table, engine.columns(select), partial(engine.write, select), engine.is_distributed)
 
 
-def _read_all(
-    engine: Engine,
-    connection: Connection,
-    folders: dict[Source, Folder],
-    feeds: frozenset[str],
-    tell: Tell,
-    lost: frozenset[str],
-) -> dict[Source, list[StagedSource]]:
-    """Read, check and deduplicate folders, and those lists in their records that are in `feeds`."""
-    readings = {source: _read(engine, source, folder, tell) for source, folder in folders.items()}
-    for source in folders:
-        identify(engine, connection, source, [other for other in folders if other.resource == source.resource])
-    return {
-        source: list(_deduplicated(engine, source, folder, readings[source], feeds, is_lost=source.folder in lost))
-        for source, folder in folders.items()
-    }
-
-
-def _read(engine: Engine, source: Source, folder: Folder, tell: Tell) -> Reading:
-    """Read and check a folder."""
-    contract = source.contract
-    tell(f"reading {folder.name}/ ({len(folder.files):,} files, {sum(f.size for f in folder.files) / 1e6:,.1f} MB)")
-    if not contract.lookup:
-        return engine.read(folder, check_records(contract), source.as_read)
-    wanting = f"{source.as_read}_wanting"
-    reading = engine.read(folder, check_records(contract), wanting)
-    _look_up(engine, contract.lookup, wanting, source.as_read)
-    return reading
-
-
-def _deduplicated(
-    engine: Engine, source: Source, folder: Folder, reading: Reading, feeds: frozenset[str], *, is_lost: bool
-) -> Iterator[StagedSource]:
-    contract = source.contract
-    _deduplicate(engine, contract, source.checked, source.valid)
-    counts = _counts(engine, source.checked, source.valid, contract.key)
-    reasons = remarks.why_incomplete(engine, reading, source.checked, contract.key, counts[0])
-    notes = remarks.of_folder(folder, reasons)
-    yield StagedSource("", source.folder, True, folder.found, not (reasons or is_lost), *counts, notes)
-    for item in contract.lists:
-        if source.list_name(item.name) in feeds:
-            checked, valid = source.list_checked(item.name), source.list_valid(item.name)
-            engine.each(lists_of(contract, item, source.valid), check_elements(contract, item), checked)
-            _deduplicate(engine, item, checked, valid, contract.key)
-            counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
-            ((stated,),) = engine.fetch(f"SELECT count(*) FROM {source.valid} WHERE {states(item.name)}")
-            yield StagedSource("", source.list_name(item.name), False, stated > 0, True, *counts)
-
-
-def _look_up(engine: Engine, lookup: Lookup, relation: str, result: str) -> None:
-    """Give the records of a relation what they are to get from outside."""
-    found = lookup.find(engine.fetch(wanted(lookup, relation)))
-    rows = ", ".join(f"('{text}', DATE '{on}', '{value}')" for (text, on), value in found.items())
-    nothing = "SELECT CAST(NULL AS VARCHAR) AS text, CAST(NULL AS DATE) AS on_date, CAST(NULL AS VARCHAR) AS value"
-    some = f"SELECT * FROM (VALUES {rows}) AS found (text, on_date, value)" if found else nothing
-    engine.create(f"{relation}_found", some, keep=True)
-    engine.create(result, look_up(lookup, relation, f"{relation}_found"))
-
-
-def _deduplicate(engine: Engine, contract: Contract, checked: str, valid: str, *also: str) -> None:
-    repeats, rejects = f"{checked}_repeated", f"{checked}_rejected"
-    engine.create(repeats, repeated(contract, checked, *also), keep=True)
-    engine.create(rejects, rejected(contract, checked, *also), keep=True)
-    # An engine in one process works the valid rows out again in less time than it would take to copy them.
-    engine.create(valid, newest(contract, checked, repeats, rejects, *also), keep=engine.is_distributed)
-
-
-def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, int, int]:
-    """Records read, duplicates and rejected.
-
-    Raises:
-        DeskrollError: they and the valid ones do not add up, which would be a fault of deskroll.
-    """
-    ((read, rejected, keys),) = engine.fetch(
-        f"""SELECT count(*), count(error_type), count(DISTINCT CASE WHEN error_type IS NULL THEN {key} END)
-        FROM {checked}"""
-    )
-    ((kept,),) = engine.fetch(f"SELECT count(*) FROM {valid}")
-    duplicates = read - rejected - keys
-    if read != kept + duplicates + rejected:
-        raise DeskrollError(
-            f"{checked}: {read} read is not {kept} valid + {duplicates} duplicates + {rejected} rejected.",
-            "This is a fault of deskroll; nothing was published. Please report it.",
-        )
-    return read, duplicates, rejected
-
-
 def _describe_run(engine: Engine, run: ledger.Run, read: list[StagedSource]) -> None:
     """Tell the pipelines' SELECTs what they may need to know of the run."""
-    engine.create("sync", f"SELECT {sql_text(run.sync_day)} AS sync_day, '{run.source}' AS source")
+    day = f"{sql_text(run.sync_day)} AS sync_day, '{run.source}' AS source, DATE '{run.sync_date}' AS sync_date"
+    engine.create("sync", f"SELECT {day}")
     rows = ", ".join(f"('{s.source}', {s.found}, {s.complete})" for s in read if s.is_folder)
     engine.create("folders", f"SELECT * FROM (VALUES {rows}) AS folders (name, found, complete)")
 

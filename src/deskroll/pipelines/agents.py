@@ -58,7 +58,7 @@ _MASTER_LIST = replace(
     fields=(
         *_AGENT,
         column("org_agent_id", TEXT),
-        column("ticket_scope", BIGINT),
+        column("ticket_scope", TEXT),
         column("signature", TEXT),
         column("freshchat_agent", BOOLEAN),
         column("is_active", BOOLEAN, "contact.active", "active"),

@@ -1,6 +1,6 @@
 """The budgets pipeline: what may be spent, and what was, in the current period of each budget."""
 
-from deskroll.contract import BOOLEAN, DATE, DECIMAL, KEY, NOT_NEGATIVE, TEXT, Contract, column
+from deskroll.contract import BOOLEAN, DATE, DECIMAL, JSON_KIND, KEY, NOT_NEGATIVE, TEXT, Contract, Rule, column
 from deskroll.pipelines.pipeline import Pipeline, Source, Staging
 from deskroll.postgres.publish import Publication
 
@@ -13,7 +13,9 @@ _BUDGET = (
     column("start_date", DATE, "startDate"),
     column("recurring_interval", TEXT, "recurringInterval"),
     column("timezone", TEXT),
-    column("limit_amount", NOT_NEGATIVE, "currentPeriod.limit", required=True),
+    column("limitless", BOOLEAN, "limitlessOverspend"),
+    column("period", JSON_KIND, "currentPeriod"),
+    column("limit_amount", NOT_NEGATIVE, "currentPeriod.limit"),
     column("overspend_buffer", DECIMAL, "currentPeriod.overspendBuffer"),
     column("assigned_amount", DECIMAL, "currentPeriod.assigned"),
     column("spent_cleared", DECIMAL, "currentPeriod.spent.cleared"),
@@ -21,9 +23,18 @@ _BUDGET = (
     column("spent_total", DECIMAL, "currentPeriod.spent.total"),
 )
 
+_LIMIT_MISSING = Rule(
+    "period = 'OBJECT' AND limit_amount__text IS NULL AND NOT coalesce(limitless, false)",
+    "currentPeriod.limit: missing, expected a number that is not negative, or limitlessOverspend",
+)
+
+_CONTRACT = Contract("budgets", _BUDGET, key="budget_id", rules=(_LIMIT_MISSING,))
+
+_COLUMNS = ", ".join(f.name for f in _BUDGET if f.name != "period")
+
 BUDGETS = Pipeline(
-    sources=(Source("budgets", "budgets", Contract("budgets", _BUDGET, key="budget_id")),),
-    staging=(Staging("stg_budgets", f"SELECT {', '.join(f.name for f in _BUDGET)} FROM budgets_valid"),),
+    sources=(Source("budgets", "budgets", _CONTRACT),),
+    staging=(Staging("stg_budgets", f"SELECT {_COLUMNS}, period IS NOT NULL AS has_period FROM budgets_valid"),),
     publication=Publication(
         pipeline="budgets",
         file="030_upsert_budgets.sql",

@@ -1,15 +1,15 @@
 """The cards pipeline: every card, what may be spent with it, and the budget and the agent that it belongs to."""
 
-from deskroll.contract import BOOLEAN, DECIMAL, KEY, NOT_NEGATIVE, TEXT, TIMESTAMP, Contract, column
-from deskroll.pipelines.pipeline import Pipeline, Source, Staging
-from deskroll.postgres.publish import Publication, unknown_values
+from deskroll.contract import BOOLEAN, DECIMAL, KEY, TEXT, TIMESTAMP, Contract, column
+from deskroll.pipelines.pipeline import ORDERED_TIME, Pipeline, Source, Staging
+from deskroll.postgres.publish import Drift, Publication, in_the_future, unknown_values
 
 _CARD = (
     column("card_id", KEY, "id", required=True),
     column("card_uuid", TEXT, "uuid"),
     column("name", TEXT),
     column("user_id", KEY, "userId"),
-    column("user_uuid", TEXT, "userUuid"),
+    column("user_uuid", KEY, "userUuid"),
     column("source_budget_id", KEY, "budgetId"),
     column("budget_uuid", TEXT, "budgetUuid"),
     column("last_four", TEXT, "lastFour"),
@@ -19,17 +19,21 @@ _CARD = (
     column("share_budget_funds", BOOLEAN, "shareBudgetFunds"),
     column("recurring", BOOLEAN),
     column("recurring_limit", DECIMAL, "recurringLimit"),
-    column("current_limit", NOT_NEGATIVE, "currentPeriod.limit"),
+    column("current_limit", DECIMAL, "currentPeriod.limit"),
     column("current_spent", DECIMAL, "currentPeriod.spent"),
     column("created_time", TIMESTAMP, "createdTime", required=True),
     column("updated_time", TIMESTAMP, "updatedTime"),
 )
 
+_CONTRACT = Contract("cards", _CARD, key="card_id", newest="updated_time", is_dated=True)
+
+_STG_CARDS = f"""SELECT {", ".join(f.name for f in _CARD)}, source_file, record_index,
+    {ORDERED_TIME}
+FROM cards_valid CROSS JOIN sync"""
+
 CARDS = Pipeline(
-    sources=(Source("cards", "cards", Contract("cards", _CARD, key="card_id", newest="updated_time")),),
-    staging=(
-        Staging("stg_cards", f"SELECT {', '.join(f.name for f in _CARD)}, source_file, record_index FROM cards_valid"),
-    ),
+    sources=(Source("cards", "cards", _CONTRACT),),
+    staging=(Staging("stg_cards", _STG_CARDS),),
     publication=Publication(
         pipeline="cards",
         file="031_upsert_cards.sql",
@@ -39,8 +43,14 @@ CARDS = Pipeline(
         key=("card_id",),
         who="SELECT coalesce(name, card_id) FROM cards WHERE card_id = %s",
         drift=(
+            in_the_future("cards", "card_id", "updated_time"),
+            in_the_future("cards", "card_id", "created_time"),
             unknown_values("stg_cards", "card_id", "status", "ACTIVATED", "NOT_ACTIVATED", "FROZEN", "DELETED"),
             unknown_values("stg_cards", "card_id", "type", "PHYSICAL", "VIRTUAL_MEMBER", "VIRTUAL_VENDOR"),
+            Drift(
+                """SELECT 'card limits below zero', count(*), (array_agg(card_id ORDER BY card_id))[:3]
+                FROM stg_cards WHERE least(current_limit, recurring_limit) < 0"""
+            ),
         ),
     ),
     facts=(

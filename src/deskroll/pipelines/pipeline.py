@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import chain
+from typing import Final
 
 from deskroll.contract import Contract
 from deskroll.postgres.known import Known
@@ -54,6 +55,11 @@ class Source:
         return f"{self.folder}_{name}_valid"
 
 
+# By which the newer record wins: one that is later than the day after the sync date counts as one of that date.
+ORDERED_TIME: Final = """CASE WHEN CAST(updated_time AS DATE) > CAST(sync.sync_date + INTERVAL 1 DAY AS DATE)
+        THEN CAST(sync.sync_date AS TIMESTAMPTZ) ELSE updated_time END AS ordered_time"""
+
+
 @dataclass(frozen=True)
 class Staging:
     """A staging table, and the SELECT that fills it; the SELECT's column names are the table's."""
@@ -68,7 +74,7 @@ class Pipeline:
 
     A SELECT may use the relations of its sources, those of `known`, and
 
-        sync     sync_day TEXT, source TEXT: one row
+        sync     sync_day TEXT, source TEXT, sync_date DATE: one row
         folders  name TEXT, found BOOLEAN, complete BOOLEAN: a row per source
 
     Pipelines may share a source: it is read once. What carries staging over, and what it is fed by, is the

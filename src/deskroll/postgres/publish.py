@@ -39,6 +39,15 @@ def unknown_values(table: str, key: str, column: str, *known: str) -> Drift:
     )
 
 
+def in_the_future(pipeline: str, key: str, column: str) -> Drift:
+    """The staged rows that are later than the day after the sync date, in whatever time zone that day ends."""
+    return Drift(
+        f"""SELECT '{column} in the future', count(*), (array_agg(today.{key} ORDER BY today.{key}))[:3]
+        FROM stg_{pipeline} AS today CROSS JOIN sync_context AS context
+        WHERE context.pipeline = '{pipeline}' AND (today.{column} AT TIME ZONE 'UTC')::DATE > context.sync_date + 1"""
+    )
+
+
 @dataclass(frozen=True)
 class Publication:
     """How one pipeline is published.

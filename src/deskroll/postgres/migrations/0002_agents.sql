@@ -48,7 +48,7 @@ COMMENT ON COLUMN agents.ingested_at IS 'When the row last changed.';
 CREATE TABLE agent_details (
     agent_id BIGINT PRIMARY KEY REFERENCES agents,
     org_agent_id TEXT,
-    ticket_scope BIGINT,
+    ticket_scope TEXT,
     signature TEXT,
     freshchat_agent BOOLEAN,
     is_active BOOLEAN,
@@ -90,6 +90,19 @@ CREATE TABLE agent_group_membership (
 COMMENT ON TABLE agent_group_membership IS 'The groups that an agent''s own record names, one row per pair.';
 COMMENT ON COLUMN agent_group_membership.agent_id IS 'The agent.';
 COMMENT ON COLUMN agent_group_membership.group_id IS 'Group that the agent''s own record names.';
+
+CREATE TABLE agent_names (
+    agent_id BIGINT NOT NULL REFERENCES agents,
+    name TEXT COLLATE "C" NOT NULL,
+    is_email BOOLEAN NOT NULL,
+    PRIMARY KEY (name, agent_id, is_email)
+);
+COMMENT ON TABLE agent_names IS 'Every name and e-mail that an agent ever had, to find out who holds a card.';
+COMMENT ON COLUMN agent_names.agent_id IS 'The agent.';
+COMMENT ON COLUMN agent_names.name IS 'Name or e-mail, as deskroll_fold() makes it; what is longer than 500 characters is left out.';
+COMMENT ON COLUMN agent_names.is_email IS 'Whether it is an e-mail.';
+
+CREATE INDEX agent_names_of_agent ON agent_names (agent_id);
 
 CREATE TABLE agent_status_history (
     agent_id BIGINT NOT NULL REFERENCES agents,
@@ -178,7 +191,7 @@ COMMENT ON COLUMN stg_agents.ingested_at IS 'When the row was staged.';
 CREATE UNLOGGED TABLE stg_agent_details (
     agent_id BIGINT NOT NULL,
     org_agent_id TEXT,
-    ticket_scope BIGINT,
+    ticket_scope TEXT,
     signature TEXT,
     freshchat_agent BOOLEAN,
     is_active BOOLEAN,
@@ -237,5 +250,6 @@ INSERT INTO sync_watermarks (pipeline) VALUES ('agents');
 
 DELETE FROM sync_watermarks WHERE pipeline = 'agents';
 DROP TABLE stg_agent_changes, stg_agent_group_membership, stg_agent_availability, stg_agent_details, stg_agents;
+DROP TABLE agent_names;
 DROP TABLE agent_pipeline_errors, agent_status_history, agent_group_membership, agent_availability, agent_details;
 DROP TABLE agents;

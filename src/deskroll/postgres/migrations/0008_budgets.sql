@@ -9,7 +9,8 @@ CREATE TABLE budgets (
     start_date DATE,
     recurring_interval TEXT,
     timezone TEXT,
-    limit_amount NUMERIC NOT NULL,
+    limitless BOOLEAN,
+    limit_amount NUMERIC,
     overspend_buffer NUMERIC,
     assigned_amount NUMERIC,
     spent_cleared NUMERIC,
@@ -20,7 +21,9 @@ CREATE TABLE budgets (
     ingested_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
-    as_of DATE NOT NULL
+    as_of DATE NOT NULL,
+    period_as_of DATE,
+    period_source TEXT
 );
 COMMENT ON TABLE budgets IS 'The budgets, one row each; one that is gone keeps its row.';
 COMMENT ON COLUMN budgets.budget_id IS 'Id of the budget.';
@@ -31,7 +34,8 @@ COMMENT ON COLUMN budgets.retired IS 'Whether it is used no more.';
 COMMENT ON COLUMN budgets.start_date IS 'When it began.';
 COMMENT ON COLUMN budgets.recurring_interval IS 'How often it begins anew, such as MONTHLY.';
 COMMENT ON COLUMN budgets.timezone IS 'Time zone in which its periods begin.';
-COMMENT ON COLUMN budgets.limit_amount IS 'What may be spent in the current period, in US dollars.';
+COMMENT ON COLUMN budgets.limitless IS 'Whether more than the limit may be spent; then there may be no limit.';
+COMMENT ON COLUMN budgets.limit_amount IS 'What may be spent in the current period, in US dollars; NULL if the record gives no limit.';
 COMMENT ON COLUMN budgets.overspend_buffer IS 'What may be spent beyond that.';
 COMMENT ON COLUMN budgets.assigned_amount IS 'What of it cards have been given.';
 COMMENT ON COLUMN budgets.spent_cleared IS 'What was spent in the current period and has been settled.';
@@ -43,6 +47,8 @@ COMMENT ON COLUMN budgets.ingested_at IS 'When the row last changed.';
 COMMENT ON COLUMN budgets.created_at IS 'When the row was first stored.';
 COMMENT ON COLUMN budgets.updated_at IS 'When a value of it last changed.';
 COMMENT ON COLUMN budgets.as_of IS 'Newest sync date whose dump had the budget: as of then its values are true.';
+COMMENT ON COLUMN budgets.period_as_of IS 'The same of limit_amount, overspend_buffer, assigned_amount and what was spent: newest sync date whose record of the budget had a current period.';
+COMMENT ON COLUMN budgets.period_source IS 'api or tran: where these amounts came from.';
 
 CREATE TABLE budget_pipeline_errors (LIKE role_pipeline_errors INCLUDING ALL);
 ALTER TABLE budget_pipeline_errors RENAME COLUMN role_id TO budget_id;
@@ -59,12 +65,14 @@ CREATE UNLOGGED TABLE stg_budgets (
     start_date DATE,
     recurring_interval TEXT,
     timezone TEXT,
-    limit_amount NUMERIC NOT NULL,
+    limitless BOOLEAN,
+    limit_amount NUMERIC,
     overspend_buffer NUMERIC,
     assigned_amount NUMERIC,
     spent_cleared NUMERIC,
     spent_pending NUMERIC,
-    spent_total NUMERIC
+    spent_total NUMERIC,
+    has_period BOOLEAN NOT NULL
 );
 COMMENT ON TABLE stg_budgets IS 'What the engine made of today''s budgets.';
 COMMENT ON COLUMN stg_budgets.budget_id IS 'Id of the budget.';
@@ -75,12 +83,14 @@ COMMENT ON COLUMN stg_budgets.retired IS 'Whether it is used no more.';
 COMMENT ON COLUMN stg_budgets.start_date IS 'When it began.';
 COMMENT ON COLUMN stg_budgets.recurring_interval IS 'How often it begins anew, such as MONTHLY.';
 COMMENT ON COLUMN stg_budgets.timezone IS 'Time zone in which its periods begin.';
-COMMENT ON COLUMN stg_budgets.limit_amount IS 'What may be spent in the current period, in US dollars.';
+COMMENT ON COLUMN stg_budgets.limitless IS 'Whether more than the limit may be spent; then there may be no limit.';
+COMMENT ON COLUMN stg_budgets.limit_amount IS 'What may be spent in the current period, in US dollars; NULL if the record gives no limit.';
 COMMENT ON COLUMN stg_budgets.overspend_buffer IS 'What may be spent beyond that.';
 COMMENT ON COLUMN stg_budgets.assigned_amount IS 'What of it cards have been given.';
 COMMENT ON COLUMN stg_budgets.spent_cleared IS 'What was spent in the current period and has been settled.';
 COMMENT ON COLUMN stg_budgets.spent_pending IS 'What was spent and has not been settled yet.';
 COMMENT ON COLUMN stg_budgets.spent_total IS 'Both.';
+COMMENT ON COLUMN stg_budgets.has_period IS 'Whether the record has the key currentPeriod; without it, it says nothing of amounts.';
 
 CREATE UNLOGGED TABLE stg_budget_changes (
     budget_id TEXT NOT NULL,

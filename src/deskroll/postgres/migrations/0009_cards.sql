@@ -5,7 +5,7 @@ CREATE TABLE cards (
     card_uuid TEXT,
     name TEXT,
     user_id TEXT COLLATE "C",
-    user_uuid TEXT,
+    user_uuid TEXT COLLATE "C",
     source_budget_id TEXT COLLATE "C",
     budget_uuid TEXT,
     last_four TEXT,
@@ -19,6 +19,7 @@ CREATE TABLE cards (
     current_spent NUMERIC,
     created_time TIMESTAMPTZ NOT NULL,
     updated_time TIMESTAMPTZ,
+    ordered_time TIMESTAMPTZ,
     budget_id TEXT COLLATE "C" REFERENCES budgets,
     agent_id BIGINT REFERENCES agents,
     sync_day TEXT NOT NULL,
@@ -44,9 +45,10 @@ COMMENT ON COLUMN cards.recurring_limit IS 'Limit of each period, in US dollars.
 COMMENT ON COLUMN cards.current_limit IS 'Limit of the current period.';
 COMMENT ON COLUMN cards.current_spent IS 'What was spent in the current period.';
 COMMENT ON COLUMN cards.created_time IS 'When the card was made.';
-COMMENT ON COLUMN cards.updated_time IS 'When the record last changed: the newer one wins.';
+COMMENT ON COLUMN cards.updated_time IS 'When the record last changed.';
+COMMENT ON COLUMN cards.ordered_time IS 'updated_time or, if that is in the future, the sync date: the newer record wins.';
 COMMENT ON COLUMN cards.budget_id IS 'The budget; NULL where it is not known.';
-COMMENT ON COLUMN cards.agent_id IS 'The agent who holds the card: the one whose name or e-mail is the holder''s; NULL where none is, or several are.';
+COMMENT ON COLUMN cards.agent_id IS 'The agent who holds the card; NULL if none is known. See card_holders.';
 COMMENT ON COLUMN cards.sync_day IS 'Sync day that last changed the row.';
 COMMENT ON COLUMN cards.source IS 'api for a sync day, tran for tran/: where the values came from.';
 COMMENT ON COLUMN cards.ingested_at IS 'When the row last changed.';
@@ -63,7 +65,7 @@ CREATE UNLOGGED TABLE stg_cards (
     card_uuid TEXT,
     name TEXT,
     user_id TEXT COLLATE "C",
-    user_uuid TEXT,
+    user_uuid TEXT COLLATE "C",
     source_budget_id TEXT COLLATE "C",
     budget_uuid TEXT,
     last_four TEXT,
@@ -77,6 +79,7 @@ CREATE UNLOGGED TABLE stg_cards (
     current_spent NUMERIC,
     created_time TIMESTAMPTZ NOT NULL,
     updated_time TIMESTAMPTZ,
+    ordered_time TIMESTAMPTZ,
     source_file TEXT,
     record_index BIGINT
 );
@@ -98,7 +101,8 @@ COMMENT ON COLUMN stg_cards.recurring_limit IS 'Limit of each period, in US doll
 COMMENT ON COLUMN stg_cards.current_limit IS 'Limit of the current period.';
 COMMENT ON COLUMN stg_cards.current_spent IS 'What was spent in the current period.';
 COMMENT ON COLUMN stg_cards.created_time IS 'When the card was made.';
-COMMENT ON COLUMN stg_cards.updated_time IS 'When the record last changed: the newer one wins.';
+COMMENT ON COLUMN stg_cards.updated_time IS 'When the record last changed.';
+COMMENT ON COLUMN stg_cards.ordered_time IS 'updated_time or, if that is in the future, the sync date: the newer record wins.';
 COMMENT ON COLUMN stg_cards.source_file IS 'File of the record.';
 COMMENT ON COLUMN stg_cards.record_index IS 'Place of the record in the file, from 0.';
 

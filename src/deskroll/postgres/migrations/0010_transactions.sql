@@ -2,12 +2,13 @@
 
 CREATE TABLE transactions (
     transaction_id TEXT COLLATE "C" PRIMARY KEY,
-    transaction_uuid TEXT COLLATE "C" NOT NULL,
+    transaction_uuid TEXT COLLATE "C",
     transaction_type TEXT,
     occurred_time TIMESTAMPTZ NOT NULL,
     updated_time TIMESTAMPTZ,
+    ordered_time TIMESTAMPTZ,
     user_id TEXT COLLATE "C",
-    user_uuid TEXT,
+    user_uuid TEXT COLLATE "C",
     user_name TEXT,
     merchant_name TEXT,
     raw_merchant_name TEXT,
@@ -24,6 +25,8 @@ CREATE TABLE transactions (
     original_auth_transaction_id TEXT COLLATE "C",
     original_auth_transaction_uuid TEXT COLLATE "C",
     clearing_reference TEXT COLLATE "C",
+    parent_transaction_id TEXT COLLATE "C",
+    parent_transaction_uuid TEXT COLLATE "C",
     idempotency_key TEXT COLLATE "C" NOT NULL UNIQUE,
     card_id TEXT COLLATE "C" REFERENCES cards,
     budget_id TEXT COLLATE "C" REFERENCES budgets,
@@ -31,14 +34,16 @@ CREATE TABLE transactions (
     sync_day TEXT NOT NULL,
     source TEXT NOT NULL,
     ingested_at TIMESTAMPTZ NOT NULL DEFAULT now(),
-    as_of DATE NOT NULL
+    as_of DATE NOT NULL,
+    is_identified BOOLEAN NOT NULL
 );
 COMMENT ON TABLE transactions IS 'What was spent, one row per transaction; an authorisation and what settles it are two (see the view spend).';
-COMMENT ON COLUMN transactions.transaction_id IS 'Id of the transaction.';
+COMMENT ON COLUMN transactions.transaction_id IS 'Id of the transaction; its uuid while no record gives the id.';
 COMMENT ON COLUMN transactions.transaction_uuid IS 'Its other id.';
 COMMENT ON COLUMN transactions.transaction_type IS 'AUTHORIZATION, CLEAR, DECLINE or OTHER; another value is kept, and counted as drift.';
 COMMENT ON COLUMN transactions.occurred_time IS 'When it happened.';
-COMMENT ON COLUMN transactions.updated_time IS 'When the record last changed: the newer one wins.';
+COMMENT ON COLUMN transactions.updated_time IS 'When the record last changed.';
+COMMENT ON COLUMN transactions.ordered_time IS 'updated_time or, if that is in the future, the sync date: the newer record wins.';
 COMMENT ON COLUMN transactions.user_id IS 'Id of the holder; see card_holders.';
 COMMENT ON COLUMN transactions.user_uuid IS 'Other id of the holder.';
 COMMENT ON COLUMN transactions.user_name IS 'Name of the holder, as the record gives it.';
@@ -52,12 +57,14 @@ COMMENT ON COLUMN transactions.original_amount IS 'Amount in the currency of the
 COMMENT ON COLUMN transactions.original_currency IS 'That currency, by its code in ISO 4217.';
 COMMENT ON COLUMN transactions.amount_usd IS 'original_amount times exchange_rate, rounded half up to cents.';
 COMMENT ON COLUMN transactions.exchange_rate IS 'US dollars per unit of the original currency.';
-COMMENT ON COLUMN transactions.fx_source IS 'payload: the record gave the rate; ecb: it is that of the European Central Bank for the day.';
+COMMENT ON COLUMN transactions.fx_source IS 'payload: the record gave the rate; ecb: it is that of the European Central Bank for the day; amount: the record gives an amount in US dollars, and no currency.';
 COMMENT ON COLUMN transactions.amount IS 'Amount in US dollars as the record gives it; see amount_usd.';
 COMMENT ON COLUMN transactions.original_auth_transaction_id IS 'Authorisation that this transaction settles or takes back, by its id.';
 COMMENT ON COLUMN transactions.original_auth_transaction_uuid IS 'That authorisation, by its other id.';
 COMMENT ON COLUMN transactions.clearing_reference IS 'What an authorisation and what settles it have in common.';
-COMMENT ON COLUMN transactions.idempotency_key IS 'SHA-256, in hex, of transaction_id|transaction_uuid|occurred_time|original_amount|original_currency; the time in UTC, as 2026-01-05 17:22:58.000000.';
+COMMENT ON COLUMN transactions.parent_transaction_id IS 'Purchase that this one is a part of, by its id: such a part counts only if the purchase is not stored.';
+COMMENT ON COLUMN transactions.parent_transaction_uuid IS 'That purchase, by its other id.';
+COMMENT ON COLUMN transactions.idempotency_key IS 'SHA-256, in hex, of transaction_id|transaction_uuid|occurred_time|original_amount|original_currency, without what is NULL; the time in UTC, as 2026-01-05 17:22:58.000000.';
 COMMENT ON COLUMN transactions.card_id IS 'The card; NULL where it is not known.';
 COMMENT ON COLUMN transactions.budget_id IS 'The budget; NULL where it is not known.';
 COMMENT ON COLUMN transactions.agent_id IS 'The agent who spent it, by the holder''s name; see card_holders.';
@@ -65,6 +72,7 @@ COMMENT ON COLUMN transactions.sync_day IS 'Sync day that last changed the row.'
 COMMENT ON COLUMN transactions.source IS 'api for a sync day, tran for tran/: where the values came from.';
 COMMENT ON COLUMN transactions.ingested_at IS 'When the row last changed.';
 COMMENT ON COLUMN transactions.as_of IS 'Date of the sync that the values are from.';
+COMMENT ON COLUMN transactions.is_identified IS 'Whether a record gave the id; else transaction_id is the uuid.';
 
 CREATE INDEX transactions_without_card ON transactions (source_card_id)
 WHERE card_id IS NULL AND source_card_id IS NOT NULL;
@@ -72,17 +80,33 @@ WHERE card_id IS NULL AND source_card_id IS NOT NULL;
 CREATE INDEX transactions_without_budget ON transactions (source_budget_id)
 WHERE budget_id IS NULL AND source_budget_id IS NOT NULL;
 
+CREATE INDEX transactions_without_user ON transactions (user_uuid) WHERE user_id IS NULL AND user_uuid IS NOT NULL;
+
+CREATE INDEX transactions_without_id ON transactions (transaction_id) WHERE NOT is_identified;
+
+CREATE TABLE transaction_uuids (
+    transaction_uuid TEXT COLLATE "C" PRIMARY KEY,
+    transaction_id TEXT COLLATE "C" NOT NULL
+);
+COMMENT ON TABLE transaction_uuids IS 'The id of each transaction of which a record gave both id and uuid: later records may give only one of them.';
+COMMENT ON COLUMN transaction_uuids.transaction_uuid IS 'The uuid.';
+COMMENT ON COLUMN transaction_uuids.transaction_id IS 'The id that came with it first.';
+
 CREATE TABLE card_holders (
     user_id TEXT COLLATE "C" PRIMARY KEY,
+    user_uuid TEXT COLLATE "C",
     user_name TEXT NOT NULL,
     updated_time TIMESTAMPTZ,
-    agent_id BIGINT REFERENCES agents
+    agent_id BIGINT REFERENCES agents,
+    match TEXT NOT NULL DEFAULT 'none'
 );
 COMMENT ON TABLE card_holders IS 'The holders of cards, one row each, and the agents that they are.';
-COMMENT ON COLUMN card_holders.user_id IS 'Id of the holder in the spend API.';
+COMMENT ON COLUMN card_holders.user_id IS 'Id of the holder in the spend API; the uuid if no record gives the id.';
+COMMENT ON COLUMN card_holders.user_uuid IS 'The other id.';
 COMMENT ON COLUMN card_holders.user_name IS 'Name, or e-mail, as the newest transaction gives it.';
-COMMENT ON COLUMN card_holders.updated_time IS 'updated_time of that transaction.';
-COMMENT ON COLUMN card_holders.agent_id IS 'The one agent whose name or e-mail this is, case and spaces folded; NULL where none is, or several are.';
+COMMENT ON COLUMN card_holders.updated_time IS 'ordered_time of that transaction.';
+COMMENT ON COLUMN card_holders.agent_id IS 'The agent: once found, it stays until a better one is.';
+COMMENT ON COLUMN card_holders.match IS 'How many agents the name fits: none; one; several, of which more than one is active.';
 
 CREATE TABLE transaction_pipeline_errors (LIKE role_pipeline_errors INCLUDING ALL);
 
@@ -94,12 +118,13 @@ COMMENT ON COLUMN transaction_pipeline_errors.transaction_id IS 'Id of the trans
 
 CREATE UNLOGGED TABLE stg_transactions (
     transaction_id TEXT COLLATE "C" NOT NULL,
-    transaction_uuid TEXT COLLATE "C" NOT NULL,
+    transaction_uuid TEXT COLLATE "C",
     transaction_type TEXT,
     occurred_time TIMESTAMPTZ NOT NULL,
     updated_time TIMESTAMPTZ,
+    ordered_time TIMESTAMPTZ,
     user_id TEXT COLLATE "C",
-    user_uuid TEXT,
+    user_uuid TEXT COLLATE "C",
     user_name TEXT,
     merchant_name TEXT,
     raw_merchant_name TEXT,
@@ -116,16 +141,20 @@ CREATE UNLOGGED TABLE stg_transactions (
     original_auth_transaction_id TEXT COLLATE "C",
     original_auth_transaction_uuid TEXT COLLATE "C",
     clearing_reference TEXT COLLATE "C",
+    parent_transaction_id TEXT COLLATE "C",
+    parent_transaction_uuid TEXT COLLATE "C",
     idempotency_key TEXT COLLATE "C" NOT NULL,
-    source_file TEXT,
+    is_identified BOOLEAN NOT NULL,
+    source_file TEXT COLLATE "C",
     record_index BIGINT
 );
 COMMENT ON TABLE stg_transactions IS 'What the engine made of today''s transactions.';
-COMMENT ON COLUMN stg_transactions.transaction_id IS 'Id of the transaction.';
+COMMENT ON COLUMN stg_transactions.transaction_id IS 'Id of the transaction; its uuid while no record gives the id.';
 COMMENT ON COLUMN stg_transactions.transaction_uuid IS 'Its other id.';
 COMMENT ON COLUMN stg_transactions.transaction_type IS 'AUTHORIZATION, CLEAR, DECLINE or OTHER; another value is kept, and counted as drift.';
 COMMENT ON COLUMN stg_transactions.occurred_time IS 'When it happened.';
-COMMENT ON COLUMN stg_transactions.updated_time IS 'When the record last changed: the newer one wins.';
+COMMENT ON COLUMN stg_transactions.updated_time IS 'When the record last changed.';
+COMMENT ON COLUMN stg_transactions.ordered_time IS 'updated_time or, if that is in the future, the sync date: the newer record wins.';
 COMMENT ON COLUMN stg_transactions.user_id IS 'Id of the holder; see card_holders.';
 COMMENT ON COLUMN stg_transactions.user_uuid IS 'Other id of the holder.';
 COMMENT ON COLUMN stg_transactions.user_name IS 'Name of the holder, as the record gives it.';
@@ -139,32 +168,41 @@ COMMENT ON COLUMN stg_transactions.original_amount IS 'Amount in the currency of
 COMMENT ON COLUMN stg_transactions.original_currency IS 'That currency, by its code in ISO 4217.';
 COMMENT ON COLUMN stg_transactions.amount_usd IS 'original_amount times exchange_rate, rounded half up to cents.';
 COMMENT ON COLUMN stg_transactions.exchange_rate IS 'US dollars per unit of the original currency.';
-COMMENT ON COLUMN stg_transactions.fx_source IS 'payload: the record gave the rate; ecb: it is that of the European Central Bank for the day.';
+COMMENT ON COLUMN stg_transactions.fx_source IS 'payload: the record gave the rate; ecb: it is that of the European Central Bank for the day; amount: the record gives an amount in US dollars, and no currency.';
 COMMENT ON COLUMN stg_transactions.amount IS 'Amount in US dollars as the record gives it; see amount_usd.';
 COMMENT ON COLUMN stg_transactions.original_auth_transaction_id IS 'Authorisation that this transaction settles or takes back, by its id.';
 COMMENT ON COLUMN stg_transactions.original_auth_transaction_uuid IS 'That authorisation, by its other id.';
 COMMENT ON COLUMN stg_transactions.clearing_reference IS 'What an authorisation and what settles it have in common.';
-COMMENT ON COLUMN stg_transactions.idempotency_key IS 'SHA-256, in hex, of transaction_id|transaction_uuid|occurred_time|original_amount|original_currency; the time in UTC, as 2026-01-05 17:22:58.000000.';
+COMMENT ON COLUMN stg_transactions.parent_transaction_id IS 'Purchase that this one is a part of, by its id: such a part counts only if the purchase is not stored.';
+COMMENT ON COLUMN stg_transactions.parent_transaction_uuid IS 'That purchase, by its other id.';
+COMMENT ON COLUMN stg_transactions.idempotency_key IS 'SHA-256, in hex, of transaction_id|transaction_uuid|occurred_time|original_amount|original_currency, without what is NULL; the time in UTC, as 2026-01-05 17:22:58.000000.';
+COMMENT ON COLUMN stg_transactions.is_identified IS 'Whether the record gives the id; else transaction_id is the uuid.';
 COMMENT ON COLUMN stg_transactions.source_file IS 'File of the record.';
 COMMENT ON COLUMN stg_transactions.record_index IS 'Place of the record in the file, from 0.';
 
 CREATE UNLOGGED TABLE stg_card_holders (
     user_id TEXT COLLATE "C" NOT NULL,
+    user_uuid TEXT COLLATE "C",
     user_name TEXT NOT NULL,
     updated_time TIMESTAMPTZ
 );
 COMMENT ON TABLE stg_card_holders IS 'The name that today''s transactions give each holder.';
-COMMENT ON COLUMN stg_card_holders.user_id IS 'Id of the holder in the spend API.';
+COMMENT ON COLUMN stg_card_holders.user_id IS 'Id of the holder in the spend API; the uuid if no record gives the id.';
+COMMENT ON COLUMN stg_card_holders.user_uuid IS 'The other id.';
 COMMENT ON COLUMN stg_card_holders.user_name IS 'Name, or e-mail, as the newest transaction gives it.';
-COMMENT ON COLUMN stg_card_holders.updated_time IS 'updated_time of that transaction.';
+COMMENT ON COLUMN stg_card_holders.updated_time IS 'ordered_time of that transaction.';
 
 CREATE UNLOGGED TABLE stg_transaction_changes (
-    transaction_id TEXT NOT NULL,
-    change TEXT NOT NULL
+    transaction_id TEXT COLLATE "C" NOT NULL,
+    change TEXT NOT NULL,
+    staged_id TEXT COLLATE "C",
+    idempotency_key TEXT COLLATE "C"
 );
 COMMENT ON TABLE stg_transaction_changes IS 'What the last publish did to transactions, one row per transaction and change.';
 COMMENT ON COLUMN stg_transaction_changes.transaction_id IS 'The transaction.';
-COMMENT ON COLUMN stg_transaction_changes.change IS 'added, changed or, where a card, budget or agent came to be known or is no longer the same, linked.';
+COMMENT ON COLUMN stg_transaction_changes.change IS 'added, changed; identified: its id became known, or that it is the same as another; linked: a card, budget or agent came to be known, or another agent; unlinked.';
+COMMENT ON COLUMN stg_transaction_changes.staged_id IS 'transaction_id of the staged row whose values were taken.';
+COMMENT ON COLUMN stg_transaction_changes.idempotency_key IS 'Key of these values.';
 
 INSERT INTO sync_watermarks (pipeline) VALUES ('transactions');
 
@@ -172,4 +210,4 @@ INSERT INTO sync_watermarks (pipeline) VALUES ('transactions');
 
 DELETE FROM sync_watermarks WHERE pipeline = 'transactions';
 DROP TABLE stg_transaction_changes, stg_card_holders, stg_transactions, transaction_pipeline_errors;
-DROP TABLE card_holders, transactions;
+DROP TABLE card_holders, transaction_uuids, transactions;

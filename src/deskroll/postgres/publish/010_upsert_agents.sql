@@ -372,6 +372,20 @@ DROP TABLE agent_status_backfilled;
 
 SELECT deskroll_attach_keys();
 
+-- A card stays with its holder when that agent gets another name, or a dummy e-mail.
+INSERT INTO agent_names (agent_id, name, is_email)
+SELECT DISTINCT today.agent_id, folded.name, named.is_email
+FROM sync_context AS context
+CROSS JOIN stg_agents AS today
+CROSS JOIN LATERAL (VALUES (today.name, false), (today.email, true)) AS named (name, is_email)
+CROSS JOIN LATERAL (SELECT deskroll_fold(named.name) AS name) AS folded
+WHERE
+    context.pipeline = 'agents'
+    AND named.name IS NOT NULL
+    AND (context.is_backfill OR today.agent_id IN (SELECT change.agent_id FROM stg_agent_changes AS change))
+    AND length(folded.name) BETWEEN 1 AND 500
+ON CONFLICT DO NOTHING;
+
 SELECT deskroll_replace_quarantine('agents'::TEXT, 'agent_pipeline_errors'::REGCLASS, 'agent_id'::NAME);
 
 SELECT deskroll_move_watermark('agents'::TEXT);

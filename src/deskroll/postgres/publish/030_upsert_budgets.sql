@@ -7,7 +7,8 @@ SELECT deskroll_begin('budgets'::TEXT);
 
 TRUNCATE stg_budget_changes;
 
--- The newest date that speaks of a budget wins; of the same date, a sync day before tran/.
+-- The newest date that speaks of a budget wins; of the same date, a sync day before tran/. A record without the key
+-- currentPeriod says nothing of the amounts: they are those of the newest date that had it.
 INSERT INTO stg_budget_changes (budget_id, change)
 SELECT today.budget_id, CASE WHEN budget.budget_id IS NULL THEN 'added' ELSE 'changed' END
 FROM sync_context AS context
@@ -20,48 +21,82 @@ WHERE
         OR (context.sync_date, context.source = 'api') >= (budget.as_of, budget.source = 'api')
         AND (
             today.budget_uuid, today.name, today.description, today.retired, today.start_date,
-            today.recurring_interval, today.timezone, today.limit_amount, today.overspend_buffer,
-            today.assigned_amount, today.spent_cleared, today.spent_pending, today.spent_total
+            today.recurring_interval, today.timezone, today.limitless
         ) IS DISTINCT FROM (
             budget.budget_uuid, budget.name, budget.description, budget.retired, budget.start_date,
-            budget.recurring_interval, budget.timezone, budget.limit_amount, budget.overspend_buffer,
-            budget.assigned_amount, budget.spent_cleared, budget.spent_pending, budget.spent_total
+            budget.recurring_interval, budget.timezone, budget.limitless
+        )
+        OR today.has_period
+        AND (context.sync_date, context.source = 'api')
+        >= (coalesce(budget.period_as_of, '-infinity'), coalesce(budget.period_source = 'api', false))
+        AND (
+            today.limit_amount, today.overspend_buffer, today.assigned_amount, today.spent_cleared,
+            today.spent_pending, today.spent_total
+        ) IS DISTINCT FROM (
+            budget.limit_amount, budget.overspend_buffer, budget.assigned_amount, budget.spent_cleared,
+            budget.spent_pending, budget.spent_total
         )
     );
 
 INSERT INTO budgets (
-    budget_id, budget_uuid, name, description, retired, start_date, recurring_interval, timezone, limit_amount,
-    overspend_buffer, assigned_amount, spent_cleared, spent_pending, spent_total, sync_day, source, as_of
+    budget_id, budget_uuid, name, description, retired, start_date, recurring_interval, timezone, limitless,
+    limit_amount, overspend_buffer, assigned_amount, spent_cleared, spent_pending, spent_total, sync_day, source,
+    as_of, period_as_of, period_source
 )
 SELECT
     today.budget_id, today.budget_uuid, today.name, today.description, today.retired, today.start_date,
-    today.recurring_interval, today.timezone, today.limit_amount, today.overspend_buffer, today.assigned_amount,
-    today.spent_cleared, today.spent_pending, today.spent_total,
-    context.sync_day, context.source, context.sync_date
+    today.recurring_interval, today.timezone, today.limitless, today.limit_amount, today.overspend_buffer,
+    today.assigned_amount, today.spent_cleared, today.spent_pending, today.spent_total,
+    context.sync_day, context.source, context.sync_date,
+    CASE WHEN today.has_period THEN context.sync_date END,
+    CASE WHEN today.has_period THEN context.source END
 FROM sync_context AS context
 CROSS JOIN stg_budget_changes AS change
 JOIN stg_budgets AS today ON today.budget_id = change.budget_id
-WHERE context.pipeline = 'budgets'
-ORDER BY today.budget_id
-ON CONFLICT (budget_id) DO UPDATE SET
-    budget_uuid = excluded.budget_uuid,
-    name = excluded.name,
-    description = excluded.description,
-    retired = excluded.retired,
-    start_date = excluded.start_date,
-    recurring_interval = excluded.recurring_interval,
-    timezone = excluded.timezone,
-    limit_amount = excluded.limit_amount,
-    overspend_buffer = excluded.overspend_buffer,
-    assigned_amount = excluded.assigned_amount,
-    spent_cleared = excluded.spent_cleared,
-    spent_pending = excluded.spent_pending,
-    spent_total = excluded.spent_total,
-    sync_day = excluded.sync_day,
-    source = excluded.source,
-    as_of = excluded.as_of,
+WHERE context.pipeline = 'budgets' AND change.change = 'added'
+ORDER BY today.budget_id;
+
+UPDATE budgets SET
+    budget_uuid = today.budget_uuid,
+    name = today.name,
+    description = today.description,
+    retired = today.retired,
+    start_date = today.start_date,
+    recurring_interval = today.recurring_interval,
+    timezone = today.timezone,
+    limitless = today.limitless,
+    sync_day = context.sync_day,
     ingested_at = now(),
-    updated_at = now();
+    updated_at = now()
+FROM sync_context AS context
+CROSS JOIN stg_budget_changes AS change
+JOIN stg_budgets AS today ON today.budget_id = change.budget_id
+WHERE
+    context.pipeline = 'budgets'
+    AND change.change = 'changed'
+    AND budgets.budget_id = today.budget_id
+    AND (context.sync_date, context.source = 'api') >= (budgets.as_of, budgets.source = 'api');
+
+UPDATE budgets SET
+    limit_amount = today.limit_amount,
+    overspend_buffer = today.overspend_buffer,
+    assigned_amount = today.assigned_amount,
+    spent_cleared = today.spent_cleared,
+    spent_pending = today.spent_pending,
+    spent_total = today.spent_total,
+    sync_day = context.sync_day,
+    ingested_at = now(),
+    updated_at = now()
+FROM sync_context AS context
+CROSS JOIN stg_budget_changes AS change
+JOIN stg_budgets AS today ON today.budget_id = change.budget_id
+WHERE
+    context.pipeline = 'budgets'
+    AND change.change = 'changed'
+    AND budgets.budget_id = today.budget_id
+    AND today.has_period
+    AND (context.sync_date, context.source = 'api')
+    >= (coalesce(budgets.period_as_of, '-infinity'), coalesce(budgets.period_source = 'api', false));
 
 UPDATE budgets SET
     source = context.source,
@@ -72,6 +107,18 @@ WHERE
     context.pipeline = 'budgets'
     AND budgets.budget_id = today.budget_id
     AND (context.sync_date, context.source = 'api') > (budgets.as_of, budgets.source = 'api');
+
+UPDATE budgets SET
+    period_source = context.source,
+    period_as_of = context.sync_date
+FROM sync_context AS context
+CROSS JOIN stg_budgets AS today
+WHERE
+    context.pipeline = 'budgets'
+    AND budgets.budget_id = today.budget_id
+    AND today.has_period
+    AND (context.sync_date, context.source = 'api')
+    > (coalesce(budgets.period_as_of, '-infinity'), coalesce(budgets.period_source = 'api', false));
 
 SELECT deskroll_replace_quarantine('budgets'::TEXT, 'budget_pipeline_errors'::REGCLASS, 'budget_id'::NAME);
 

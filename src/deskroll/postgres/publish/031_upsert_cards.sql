@@ -18,35 +18,38 @@ WHERE
     context.pipeline = 'cards'
     AND (
         card.card_id IS NULL
-        OR (coalesce(today.updated_time, '-infinity'), context.sync_date, context.source = 'api')
-        >= (coalesce(card.updated_time, '-infinity'), card.as_of, card.source = 'api')
+        OR (coalesce(today.ordered_time, '-infinity'), context.sync_date, context.source = 'api')
+        >= (coalesce(card.ordered_time, '-infinity'), card.as_of, card.source = 'api')
         AND (
             today.card_uuid, today.name, today.user_id, today.user_uuid, today.source_budget_id, today.budget_uuid,
             today.last_four, today.valid_thru, today.status, today.type, today.share_budget_funds, today.recurring,
-            today.recurring_limit, today.current_limit, today.current_spent, today.created_time, today.updated_time
+            today.recurring_limit, today.current_limit, today.current_spent, today.created_time, today.updated_time,
+            today.ordered_time
         ) IS DISTINCT FROM (
             card.card_uuid, card.name, card.user_id, card.user_uuid, card.source_budget_id, card.budget_uuid,
             card.last_four, card.valid_thru, card.status, card.type, card.share_budget_funds, card.recurring,
-            card.recurring_limit, card.current_limit, card.current_spent, card.created_time, card.updated_time
+            card.recurring_limit, card.current_limit, card.current_spent, card.created_time, card.updated_time,
+            card.ordered_time
         )
     );
 
 INSERT INTO cards (
     card_id, card_uuid, name, user_id, user_uuid, source_budget_id, budget_uuid, last_four, valid_thru, status,
     type, share_budget_funds, recurring, recurring_limit, current_limit, current_spent, created_time, updated_time,
-    budget_id, agent_id, sync_day, source, as_of
+    ordered_time, budget_id, agent_id, sync_day, source, as_of
 )
 SELECT
     today.card_id, today.card_uuid, today.name, today.user_id, today.user_uuid, today.source_budget_id,
     today.budget_uuid, today.last_four, today.valid_thru, today.status, today.type, today.share_budget_funds,
     today.recurring, today.recurring_limit, today.current_limit, today.current_spent, today.created_time,
-    today.updated_time,
-    budget.budget_id, holder.agent_id, context.sync_day, context.source, context.sync_date
+    today.updated_time, today.ordered_time,
+    budget.budget_id, coalesce(holder.agent_id, by_uuid.agent_id), context.sync_day, context.source, context.sync_date
 FROM sync_context AS context
 CROSS JOIN stg_card_changes AS change
 JOIN stg_cards AS today ON today.card_id = change.card_id
 LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
-LEFT JOIN card_holders AS holder ON holder.user_id = today.user_id
+LEFT JOIN card_holder_keys AS holder ON holder.key = today.user_id
+LEFT JOIN card_holder_keys AS by_uuid ON by_uuid.key = today.user_uuid
 WHERE context.pipeline = 'cards'
 ORDER BY today.card_id
 ON CONFLICT (card_id) DO UPDATE SET
@@ -67,6 +70,7 @@ ON CONFLICT (card_id) DO UPDATE SET
     current_spent = excluded.current_spent,
     created_time = excluded.created_time,
     updated_time = excluded.updated_time,
+    ordered_time = excluded.ordered_time,
     budget_id = excluded.budget_id,
     agent_id = excluded.agent_id,
     sync_day = excluded.sync_day,
@@ -82,7 +86,7 @@ CROSS JOIN stg_cards AS today
 WHERE
     context.pipeline = 'cards'
     AND cards.card_id = today.card_id
-    AND today.updated_time IS NOT DISTINCT FROM cards.updated_time
+    AND today.ordered_time IS NOT DISTINCT FROM cards.ordered_time
     AND (context.sync_date, context.source = 'api') > (cards.as_of, cards.source = 'api');
 
 -- Quarantine of the day, replaced: bad records, and links to no budget.

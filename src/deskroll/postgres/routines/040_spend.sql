@@ -1,6 +1,8 @@
 -- migrate:up
 
--- Case is folded by the rules of Unicode where the server knows them, whatever the database's own locale.
+-- Names are compared in the same way on every server: decomposed first, so that simple mappings of case do for all but
+-- the sharp s (223). The final sigma (962) is a sigma (963), the dotted i (i, 775) an i, and invisible characters are
+-- none. Case is mapped by the rules of Unicode where the server knows them, whatever the database's own locale.
 DO $$
 DECLARE
     folding TEXT;
@@ -16,38 +18,109 @@ BEGIN
     EXECUTE format(
         'CREATE OR REPLACE FUNCTION deskroll_fold(name TEXT) RETURNS TEXT LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
         $fold$
-            SELECT pg_catalog.lower(
-                pg_catalog.btrim(pg_catalog.regexp_replace(name, ''\s+'', '' '', ''g'')) COLLATE pg_catalog.%I
-            ) COLLATE pg_catalog."C"
+            SELECT pg_catalog.btrim(pg_catalog.regexp_replace(pg_catalog.normalize(
+                pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
+                    pg_catalog.lower(pg_catalog.upper(pg_catalog.normalize(
+                        pg_catalog.regexp_replace(name, ''[\u00AD\u200B-\u200D\u2060\uFEFF]'', '''', ''g''), ''NFKD''
+                    ) COLLATE pg_catalog.%1$I) COLLATE pg_catalog.%1$I) COLLATE pg_catalog."C",
+                    pg_catalog.chr(223), ''ss''), pg_catalog.chr(962), pg_catalog.chr(963)
+                ), ''i'' || pg_catalog.chr(775), ''i''), ''NFKC''
+            ), ''[\u0009-\u000D\u001C-\u0020\u0085\u1680\u2028\u2029]+'', '' '', ''g''))
         $fold$',
         folding
     );
 END
 $$;
-COMMENT ON FUNCTION deskroll_fold IS 'A name with its case and spaces folded, to compare it with others.';
+COMMENT ON FUNCTION deskroll_fold IS
+'A name as it is compared with others: without differences of case, of spaces, and of how Unicode writes a character.';
+
+CREATE OR REPLACE FUNCTION deskroll_kind(transaction_type TEXT)
+RETURNS TEXT LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT upper(transaction_type COLLATE "C")
+$$;
+COMMENT ON FUNCTION deskroll_kind IS 'The type of a transaction in capitals: an API may change its mind on them.';
+
+CREATE OR REPLACE FUNCTION deskroll_idempotency_key(
+    transaction_id TEXT, transaction_uuid TEXT, occurred_time TIMESTAMPTZ, original_amount NUMERIC,
+    original_currency TEXT
+)
+RETURNS TEXT LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT encode(
+        sha256(
+            convert_to(
+                concat_ws(
+                    '|', transaction_id, transaction_uuid,
+                    to_char(occurred_time AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+                    original_amount, original_currency
+                ),
+                'UTF8'
+            )
+        ),
+        'hex'
+    )
+$$;
+COMMENT ON FUNCTION deskroll_idempotency_key IS 'What transactions.idempotency_key is, as the engine makes it too.';
+
+-- A holder keeps the agent that was found once, until a better one is found: the only one whom the name fits, or the
+-- only active one of these, or of those who are all gone the one who was active last. If the name fits the agent that
+-- the holder has, another is better only if it is the same person under a new id: both had the same e-mail.
+CREATE OR REPLACE FUNCTION deskroll_match_holders()
+RETURNS SETOF TEXT LANGUAGE sql SET search_path FROM CURRENT AS $$
+    WITH fits AS (
+        SELECT DISTINCT holder.user_id, holder.agent_id AS known_id, agent.agent_id, agent.deactivated
+        FROM card_holders AS holder
+        JOIN agent_names AS named ON named.name = deskroll_fold(holder.user_name)
+        JOIN agents AS agent ON agent.agent_id = named.agent_id
+    ), counted AS (
+        SELECT
+            fits.*,
+            count(*) FILTER (WHERE NOT fits.deactivated) OVER holders AS active,
+            bool_or(fits.agent_id = fits.known_id) OVER holders AS fits_known
+        FROM fits
+        WINDOW holders AS (PARTITION BY fits.user_id)
+    ), best AS (
+        SELECT DISTINCT ON (counted.user_id)
+            counted.user_id, counted.agent_id, counted.active, counted.known_id, counted.fits_known
+        FROM counted
+        LEFT JOIN LATERAL (
+            SELECT max(history.sync_date) AS sync_date
+            FROM agent_status_history AS history
+            WHERE counted.active = 0 AND history.agent_id = counted.agent_id AND history.is_active
+        ) AS last ON true
+        ORDER BY counted.user_id, counted.deactivated, last.sync_date DESC NULLS LAST, counted.agent_id DESC
+    ), matched AS (
+        SELECT
+            holder.user_id,
+            CASE WHEN best.user_id IS NULL THEN 'none' WHEN best.active > 1 THEN 'several' ELSE 'one' END AS match,
+            CASE
+                WHEN best.user_id IS NULL OR best.active > 1 THEN holder.agent_id
+                WHEN NOT coalesce(best.fits_known, false) THEN best.agent_id
+                WHEN EXISTS (
+                    SELECT FROM agent_names AS mine
+                    JOIN agent_names AS theirs ON theirs.name = mine.name AND theirs.is_email
+                    WHERE mine.agent_id = best.known_id AND mine.is_email AND theirs.agent_id = best.agent_id
+                ) THEN best.agent_id
+                ELSE holder.agent_id
+            END AS agent_id
+        FROM card_holders AS holder
+        LEFT JOIN best ON best.user_id = holder.user_id
+    ), relinked AS (
+        UPDATE card_holders SET agent_id = matched.agent_id, match = matched.match
+        FROM matched
+        WHERE
+            matched.user_id = card_holders.user_id
+            AND (matched.agent_id, matched.match) IS DISTINCT FROM (card_holders.agent_id, card_holders.match)
+        RETURNING card_holders.user_id
+    )
+    SELECT relinked.user_id FROM relinked
+$$;
+COMMENT ON FUNCTION deskroll_match_holders IS 'Find out which agents hold cards; returns the holders that changed.';
 
 CREATE OR REPLACE FUNCTION deskroll_link_spend()
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    renamed TEXT [];
+    relinked TEXT [] := ARRAY(SELECT deskroll_match_holders());
 BEGIN
-    WITH called AS (
-        SELECT agent.agent_id, deskroll_fold(agent.name) AS name FROM agents AS agent
-        UNION
-        SELECT agent.agent_id, deskroll_fold(agent.email) FROM agents AS agent
-    ), matched AS (
-        SELECT holder.user_id, CASE WHEN count(*) = 1 THEN min(called.agent_id) END AS agent_id
-        FROM card_holders AS holder
-        LEFT JOIN called ON called.name = deskroll_fold(holder.user_name) AND called.name <> ''
-        GROUP BY holder.user_id
-    ), relinked AS (
-        UPDATE card_holders SET agent_id = matched.agent_id
-        FROM matched
-        WHERE matched.user_id = card_holders.user_id AND matched.agent_id IS DISTINCT FROM card_holders.agent_id
-        RETURNING card_holders.user_id
-    )
-    SELECT array_agg(user_id) INTO renamed FROM relinked;
-
     UPDATE cards SET
         budget_id = linked.budget_id,
         agent_id = linked.agent_id,
@@ -55,10 +128,11 @@ BEGIN
         ingested_at = now()
     FROM sync_context AS context
     CROSS JOIN (
-        SELECT card.card_id, budget.budget_id, holder.agent_id
+        SELECT card.card_id, budget.budget_id, coalesce(holder.agent_id, by_uuid.agent_id) AS agent_id
         FROM cards AS card
         LEFT JOIN budgets AS budget ON budget.budget_id = card.source_budget_id
-        LEFT JOIN card_holders AS holder ON holder.user_id = card.user_id
+        LEFT JOIN card_holder_keys AS holder ON holder.key = card.user_id
+        LEFT JOIN card_holder_keys AS by_uuid ON by_uuid.key = card.user_uuid
     ) AS linked
     WHERE
         context.pipeline = 'cards'
@@ -67,7 +141,9 @@ BEGIN
 
     TRUNCATE stg_transaction_changes;
     INSERT INTO stg_transaction_changes (transaction_id, change)
-    SELECT found.transaction_id, 'linked'
+    SELECT
+        one.transaction_id,
+        CASE WHEN one.agent_id IS NOT NULL AND holder.agent_id IS NULL THEN 'unlinked' ELSE 'linked' END
     FROM (
         SELECT one.transaction_id
         FROM transactions AS one
@@ -81,8 +157,18 @@ BEGIN
         UNION
         SELECT one.transaction_id
         FROM transactions AS one
-        WHERE renamed IS NOT NULL AND one.user_id = ANY (renamed)
-    ) AS found;
+        WHERE cardinality(relinked) > 0 AND one.user_id = ANY (relinked)
+        UNION
+        SELECT one.transaction_id
+        FROM transactions AS one
+        WHERE one.user_id IS NULL AND one.user_uuid IS NOT NULL
+    ) AS found
+    JOIN transactions AS one ON one.transaction_id = found.transaction_id
+    LEFT JOIN cards AS card ON card.card_id = one.source_card_id
+    LEFT JOIN budgets AS budget ON budget.budget_id = one.source_budget_id
+    LEFT JOIN card_holder_keys AS holder ON holder.key = coalesce(one.user_id, one.user_uuid)
+    WHERE (one.card_id, one.budget_id, one.agent_id)
+    IS DISTINCT FROM (card.card_id, budget.budget_id, holder.agent_id);
 
     UPDATE transactions SET
         card_id = linked.card_id,
@@ -97,7 +183,7 @@ BEGIN
         JOIN transactions AS one ON one.transaction_id = change.transaction_id
         LEFT JOIN cards AS card ON card.card_id = one.source_card_id
         LEFT JOIN budgets AS budget ON budget.budget_id = one.source_budget_id
-        LEFT JOIN card_holders AS holder ON holder.user_id = one.user_id
+        LEFT JOIN card_holder_keys AS holder ON holder.key = coalesce(one.user_id, one.user_uuid)
     ) AS linked
     WHERE context.pipeline = 'transactions' AND transactions.transaction_id = linked.transaction_id;
 END
@@ -108,4 +194,7 @@ COMMENT ON FUNCTION deskroll_link_spend IS
 -- migrate:down
 
 DROP FUNCTION deskroll_link_spend;
+DROP FUNCTION deskroll_match_holders;
+DROP FUNCTION deskroll_idempotency_key;
+DROP FUNCTION deskroll_kind;
 DROP FUNCTION deskroll_fold;

@@ -1,188 +1,362 @@
 -- migrate:up
 
-CREATE OR REPLACE VIEW card_transactions AS
-SELECT
-    spent.transaction_id,
-    spent.transaction_type,
-    spent.occurred_time,
-    spent.merchant_name,
-    spent.original_amount,
-    spent.original_currency,
-    spent.amount_usd,
-    spent.card_id,
-    card.name AS card_name,
-    card.last_four,
-    card.status AS card_status,
-    spent.budget_id,
-    budget.name AS budget_name,
-    spent.user_id,
-    coalesce(holder.user_name, spent.user_name) AS holder_name,
-    spent.agent_id,
-    agent.name AS agent_name,
-    agent.email AS agent_email,
-    agent.status AS agent_status
-FROM transactions AS spent
-LEFT JOIN cards AS card ON card.card_id = spent.card_id
-LEFT JOIN budgets AS budget ON budget.budget_id = spent.budget_id
-LEFT JOIN card_holders AS holder ON holder.user_id = spent.user_id
-LEFT JOIN agents AS agent ON agent.agent_id = spent.agent_id;
-COMMENT ON VIEW card_transactions IS 'Every transaction with its card, budget, holder and agent.';
-COMMENT ON COLUMN card_transactions.transaction_id IS 'Id of the transaction.';
-COMMENT ON COLUMN card_transactions.transaction_type IS 'AUTHORIZATION, CLEAR, DECLINE or OTHER.';
-COMMENT ON COLUMN card_transactions.occurred_time IS 'When it happened.';
-COMMENT ON COLUMN card_transactions.merchant_name IS 'Name of the merchant.';
-COMMENT ON COLUMN card_transactions.original_amount IS 'Amount in the currency of the purchase.';
-COMMENT ON COLUMN card_transactions.original_currency IS 'That currency.';
-COMMENT ON COLUMN card_transactions.amount_usd IS 'Amount in US dollars.';
-COMMENT ON COLUMN card_transactions.card_id IS 'The card.';
-COMMENT ON COLUMN card_transactions.card_name IS 'Name of the card.';
-COMMENT ON COLUMN card_transactions.last_four IS 'Last four digits of its number.';
-COMMENT ON COLUMN card_transactions.card_status IS 'Status of the card now.';
-COMMENT ON COLUMN card_transactions.budget_id IS 'The budget.';
-COMMENT ON COLUMN card_transactions.budget_name IS 'Name of the budget.';
-COMMENT ON COLUMN card_transactions.user_id IS 'Id of the holder in the spend API.';
-COMMENT ON COLUMN card_transactions.holder_name IS 'Name of the holder, as the newest transaction gives it.';
-COMMENT ON COLUMN card_transactions.agent_id IS 'The agent who is the holder.';
-COMMENT ON COLUMN card_transactions.agent_name IS 'Name of the agent.';
-COMMENT ON COLUMN card_transactions.agent_email IS 'E-mail address of the agent.';
-COMMENT ON COLUMN card_transactions.agent_status IS 'active or inactive, now.';
-
--- An empty reference is none, and a transaction of no type is not pending.
--- An authorisation leads to the one that it takes back, if any; what settles it leads to it by an id or a reference.
-CREATE OR REPLACE VIEW spend AS
-WITH leads AS (
+-- An empty reference is none. A reference joins the records of one card of which neighbours are at most 45 days apart:
+-- they all lead to the first of them.
+CREATE OR REPLACE VIEW transaction_leads AS
+WITH referenced AS (
     SELECT
         one.transaction_id,
-        coalesce(by_id.transaction_id, by_uuid.transaction_id, by_reference.transaction_id) AS authorization_id
+        one.occurred_time,
+        coalesce(one.source_card_id, one.card_uuid, '') AS card,
+        one.clearing_reference,
+        CASE
+            WHEN one.occurred_time - lag(one.occurred_time) OVER neighbours <= INTERVAL '45 days' THEN 0
+            ELSE 1
+        END AS begins
     FROM transactions AS one
-    LEFT JOIN transactions AS by_id
-        ON by_id.transaction_id = one.original_auth_transaction_id AND by_id.transaction_type = 'AUTHORIZATION'
-    LEFT JOIN (
-        SELECT DISTINCT ON (found.transaction_uuid) found.transaction_uuid, found.transaction_id
-        FROM transactions AS found
-        WHERE found.transaction_type = 'AUTHORIZATION'
-        ORDER BY found.transaction_uuid, found.occurred_time, found.transaction_id
-    ) AS by_uuid ON by_uuid.transaction_uuid = one.original_auth_transaction_uuid
-    LEFT JOIN (
-        SELECT DISTINCT ON (found.clearing_reference) found.clearing_reference, found.transaction_id
-        FROM transactions AS found
-        WHERE found.transaction_type = 'AUTHORIZATION' AND found.clearing_reference <> ''
-        ORDER BY found.clearing_reference, found.occurred_time, found.transaction_id
-    ) AS by_reference ON by_reference.clearing_reference = one.clearing_reference
-    WHERE one.transaction_type IN ('AUTHORIZATION', 'CLEAR')
+    WHERE one.clearing_reference <> '' AND deskroll_kind(one.transaction_type) IN ('AUTHORIZATION', 'CLEAR')
+    WINDOW
+        neighbours AS (
+            PARTITION BY coalesce(one.source_card_id, one.card_uuid, ''), one.clearing_reference
+            ORDER BY one.occurred_time, one.transaction_id
+        )
 ),
 
-settled AS (
-    SELECT DISTINCT leads.authorization_id
-    FROM leads
-    JOIN transactions AS settling ON settling.transaction_id = leads.transaction_id
-    JOIN transactions AS first ON first.transaction_id = leads.authorization_id
-    WHERE settling.transaction_type = 'CLEAR' AND sign(settling.amount_usd) = sign(first.amount_usd)
+runs AS (
+    SELECT
+        referenced.*,
+        sum(referenced.begins) OVER (
+            PARTITION BY referenced.card, referenced.clearing_reference
+            ORDER BY referenced.occurred_time, referenced.transaction_id
+        ) AS run
+    FROM referenced
 )
 
 SELECT
     one.transaction_id,
+    one.original_auth_transaction_id AS leads_to,
+    false AS is_reference
+FROM transactions AS one
+WHERE one.original_auth_transaction_id <> ''
+UNION ALL
+SELECT
+    one.transaction_id,
+    coalesce(named.transaction_id, one.original_auth_transaction_uuid),
+    false
+FROM transactions AS one
+LEFT JOIN transaction_uuids AS named ON named.transaction_uuid = one.original_auth_transaction_uuid
+WHERE one.original_auth_transaction_uuid <> ''
+UNION ALL
+SELECT
+    runs.transaction_id,
+    first_value(runs.transaction_id) OVER (
+        PARTITION BY runs.card, runs.clearing_reference, runs.run
+        ORDER BY runs.occurred_time, runs.transaction_id
+    ),
+    true
+FROM runs;
+COMMENT ON VIEW transaction_leads IS 'Which transactions lead to which other: a row per link.';
+COMMENT ON COLUMN transaction_leads.transaction_id IS 'The transaction.';
+COMMENT ON COLUMN transaction_leads.leads_to IS 'The one that it settles or takes back, stored or not; for a common clearing_reference, the first that has it.';
+COMMENT ON COLUMN transaction_leads.is_reference IS 'Whether it leads there by its clearing_reference.';
+
+-- A purchase is all records that lead to one another. From where the links end all of it is reached; links that go in a
+-- circle end nowhere, and are followed from each record.
+CREATE OR REPLACE VIEW transaction_purchases AS
+WITH RECURSIVE links AS (
+    SELECT DISTINCT
+        leads.transaction_id AS node,
+        leads.leads_to AS other
+    FROM transaction_leads AS leads
+    WHERE leads.transaction_id <> leads.leads_to
+),
+
+neighbours AS (
+    SELECT
+        links.node,
+        links.other
+    FROM links
+    UNION
+    SELECT
+        links.other AS node,
+        links.node AS other
+    FROM links
+),
+
+reached (seed, node) AS (
+    SELECT
+        links.other AS seed,
+        links.other AS node
+    FROM links
+    WHERE NOT EXISTS (SELECT FROM links AS further WHERE further.node = links.other)
+    UNION
+    SELECT
+        reached.seed,
+        neighbours.other
+    FROM reached
+    JOIN neighbours ON neighbours.node = reached.node
+),
+
+circled (seed, node) AS (
+    SELECT
+        links.node AS seed,
+        links.node
+    FROM links
+    WHERE NOT EXISTS (SELECT FROM reached WHERE reached.node = links.node)
+    UNION
+    SELECT
+        circled.seed,
+        neighbours.other
+    FROM circled
+    JOIN neighbours ON neighbours.node = circled.node
+    WHERE neighbours.other > circled.seed
+),
+
+found AS (
+    SELECT
+        reached.seed,
+        reached.node
+    FROM reached
+    UNION ALL
+    SELECT
+        circled.seed,
+        circled.node
+    FROM circled
+)
+
+SELECT
+    found.node AS transaction_id,
+    min(found.seed) AS purchase_id
+FROM found
+GROUP BY found.node;
+COMMENT ON VIEW transaction_purchases IS 'The purchase of each transaction that is linked with others.';
+COMMENT ON COLUMN transaction_purchases.transaction_id IS 'The transaction, stored or not.';
+COMMENT ON COLUMN transaction_purchases.purchase_id IS 'Name of the purchase: one of its transactions.';
+
+-- Of a purchase, what was settled counts and, until something of zero or more was settled, what was authorised. What
+-- was settled below zero closes the authorisation below zero that it leads to: by an id, else the last before it that
+-- has the same reference. A part of a purchase counts only if the purchase is not stored.
+CREATE OR REPLACE VIEW spend_records AS
+WITH counted AS (
+    SELECT
+        one.transaction_id,
+        coalesce(purchase.purchase_id, one.transaction_id) AS purchase_id,
+        deskroll_kind(one.transaction_type) AS kind,
+        one.occurred_time,
+        one.amount_usd,
+        one.merchant_name,
+        one.card_id,
+        one.budget_id,
+        coalesce(one.user_id, one.user_uuid) AS user_id,
+        one.agent_id
+    FROM transactions AS one
+    LEFT JOIN transaction_purchases AS purchase ON purchase.transaction_id = one.transaction_id
+    LEFT JOIN transaction_uuids AS named ON named.transaction_uuid = one.parent_transaction_uuid
+    LEFT JOIN transactions AS parent
+        ON parent.transaction_id = one.parent_transaction_id AND parent.transaction_id <> one.transaction_id
+    LEFT JOIN transactions AS parent_by_uuid
+        ON
+            parent_by_uuid.transaction_id = coalesce(named.transaction_id, one.parent_transaction_uuid)
+            AND parent_by_uuid.transaction_id <> one.transaction_id
+    WHERE
+        deskroll_kind(one.transaction_type) IN ('AUTHORIZATION', 'CLEAR')
+        AND parent.transaction_id IS NULL
+        AND parent_by_uuid.transaction_id IS NULL
+),
+
+purchases AS (
+    SELECT
+        counted.purchase_id,
+        bool_or(counted.kind = 'CLEAR' AND counted.amount_usd >= 0) AS is_settled,
+        min(counted.occurred_time) FILTER (WHERE counted.kind = 'AUTHORIZATION') AS first_authorized,
+        max(counted.occurred_time) FILTER (WHERE counted.kind = 'AUTHORIZATION') AS last_authorized
+    FROM counted
+    GROUP BY counted.purchase_id
+),
+
+refunds AS (
+    SELECT
+        counted.transaction_id,
+        counted.occurred_time
+    FROM counted
+    WHERE counted.kind = 'CLEAR' AND counted.amount_usd < 0
+),
+
+reversals AS (
+    SELECT
+        counted.transaction_id,
+        counted.occurred_time
+    FROM counted
+    WHERE counted.kind = 'AUTHORIZATION' AND counted.amount_usd < 0
+),
+
+refunds_by_id AS (
+    SELECT
+        refund.transaction_id,
+        reversal.transaction_id AS authorization_id,
+        reversal.occurred_time
+    FROM refunds AS refund
+    JOIN transaction_leads AS leads ON leads.transaction_id = refund.transaction_id AND NOT leads.is_reference
+    JOIN reversals AS reversal ON reversal.transaction_id = leads.leads_to
+),
+
+refunds_by_reference AS (
+    SELECT DISTINCT ON (refund.transaction_id)
+        refund.transaction_id,
+        reversal.transaction_id AS authorization_id,
+        reversal.occurred_time
+    FROM refunds AS refund
+    JOIN transaction_leads AS leads ON leads.transaction_id = refund.transaction_id AND leads.is_reference
+    JOIN transaction_leads AS same ON same.leads_to = leads.leads_to AND same.is_reference
+    JOIN reversals AS reversal ON reversal.transaction_id = same.transaction_id
+    WHERE
+        reversal.occurred_time <= refund.occurred_time
+        AND NOT EXISTS (SELECT FROM refunds_by_id AS by_id WHERE by_id.transaction_id = refund.transaction_id)
+    ORDER BY refund.transaction_id ASC, reversal.occurred_time DESC, reversal.transaction_id DESC
+),
+
+closed AS (
+    SELECT * FROM refunds_by_id
+    UNION ALL
+    SELECT * FROM refunds_by_reference
+),
+
+authorized AS (
+    SELECT
+        closed.transaction_id,
+        min(closed.occurred_time) AS occurred_time
+    FROM closed
+    GROUP BY closed.transaction_id
+)
+
+SELECT
+    counted.transaction_id,
+    counted.purchase_id,
     (
         CASE
-            WHEN one.transaction_type = 'CLEAR' AND sign(one.amount_usd) = sign(first.amount_usd)
-                THEN first.occurred_time
-            ELSE one.occurred_time
+            WHEN counted.amount_usd < 0 THEN coalesce(authorized.occurred_time, counted.occurred_time)
+            ELSE coalesce(purchase.first_authorized, counted.occurred_time)
         END AT TIME ZONE 'UTC'
     )::DATE AS spent_on,
-    one.amount_usd,
-    coalesce(one.transaction_type = 'AUTHORIZATION', false) AS is_pending,
-    one.merchant_name,
-    one.card_id,
-    one.budget_id,
-    one.user_id,
-    one.agent_id
-FROM transactions AS one
-LEFT JOIN leads ON leads.transaction_id = one.transaction_id
-LEFT JOIN transactions AS first ON first.transaction_id = leads.authorization_id
-LEFT JOIN settled ON settled.authorization_id = coalesce(leads.authorization_id, one.transaction_id)
+    counted.amount_usd,
+    CASE
+        WHEN counted.kind = 'CLEAR' THEN 'settled'
+        WHEN watermark.sync_date - (purchase.last_authorized AT TIME ZONE 'UTC')::DATE > 45 THEN 'stale'
+        ELSE 'pending'
+    END AS state,
+    counted.occurred_time,
+    counted.merchant_name,
+    counted.card_id,
+    counted.budget_id,
+    counted.user_id,
+    counted.agent_id
+FROM counted
+JOIN purchases AS purchase ON purchase.purchase_id = counted.purchase_id
+LEFT JOIN authorized ON authorized.transaction_id = counted.transaction_id
+LEFT JOIN sync_watermarks AS watermark ON watermark.pipeline = 'transactions'
 WHERE
-    one.transaction_type IS DISTINCT FROM 'DECLINE'
-    AND (one.transaction_type IS DISTINCT FROM 'AUTHORIZATION' OR settled.authorization_id IS NULL);
+    counted.kind = 'CLEAR'
+    OR NOT purchase.is_settled
+    AND NOT EXISTS (SELECT FROM closed WHERE closed.authorization_id = counted.transaction_id);
+COMMENT ON VIEW spend_records IS 'The transactions that count: settled, pending, or authorised and never settled (stale).';
+COMMENT ON COLUMN spend_records.transaction_id IS 'The transaction.';
+COMMENT ON COLUMN spend_records.purchase_id IS 'Name of the purchase: one of its transactions, stored or not.';
+COMMENT ON COLUMN spend_records.spent_on IS 'Date of the purchase, in UTC: that of its first authorisation; of what is below zero its own, or that of the authorisation that it settles.';
+COMMENT ON COLUMN spend_records.amount_usd IS 'Amount in US dollars.';
+COMMENT ON COLUMN spend_records.state IS 'settled; pending; stale: pending, and authorised more than 45 days before the newest date of transactions.';
+COMMENT ON COLUMN spend_records.occurred_time IS 'When it happened.';
+COMMENT ON COLUMN spend_records.merchant_name IS 'Name of the merchant.';
+COMMENT ON COLUMN spend_records.card_id IS 'The card.';
+COMMENT ON COLUMN spend_records.budget_id IS 'The budget.';
+COMMENT ON COLUMN spend_records.user_id IS 'Id of the holder in the spend API; the uuid if the record gives no id.';
+COMMENT ON COLUMN spend_records.agent_id IS 'The agent who spent it.';
+
+CREATE OR REPLACE VIEW spend AS
+SELECT
+    counted.transaction_id,
+    counted.purchase_id,
+    counted.spent_on,
+    counted.amount_usd,
+    counted.state = 'pending' AS is_pending,
+    counted.merchant_name,
+    counted.card_id,
+    counted.budget_id,
+    counted.user_id,
+    counted.agent_id
+FROM spend_records AS counted
+WHERE counted.state <> 'stale';
 COMMENT ON VIEW spend IS
-'What was spent, each purchase once: settled amounts, and authorisations that nothing has settled yet; refunds and reversals are below zero.';
+'What was spent, each purchase once: settled amounts, and what was authorised and is pending; refunds and reversals are below zero.';
 COMMENT ON COLUMN spend.transaction_id IS 'The transaction that counts.';
-COMMENT ON COLUMN spend.spent_on IS 'Date of the purchase, in UTC: that of the authorisation where one was settled.';
+COMMENT ON COLUMN spend.purchase_id IS 'Name of the purchase: one of its transactions, stored or not.';
+COMMENT ON COLUMN spend.spent_on IS 'Date of the purchase, in UTC: that of its first authorisation; of what is below zero its own, or that of the authorisation that it settles.';
 COMMENT ON COLUMN spend.amount_usd IS 'Amount in US dollars.';
-COMMENT ON COLUMN spend.is_pending IS 'Whether it is an authorisation that nothing has settled yet.';
+COMMENT ON COLUMN spend.is_pending IS 'Whether it is an authorisation of a purchase that nothing has settled yet; the other rows are settled.';
 COMMENT ON COLUMN spend.merchant_name IS 'Name of the merchant.';
 COMMENT ON COLUMN spend.card_id IS 'The card.';
 COMMENT ON COLUMN spend.budget_id IS 'The budget.';
-COMMENT ON COLUMN spend.user_id IS 'Id of the holder in the spend API.';
+COMMENT ON COLUMN spend.user_id IS 'Id of the holder in the spend API; the uuid if the record gives no id.';
 COMMENT ON COLUMN spend.agent_id IS 'The agent who spent it.';
+
+CREATE OR REPLACE VIEW stale_authorizations AS
+SELECT
+    counted.transaction_id,
+    counted.purchase_id,
+    counted.spent_on,
+    counted.occurred_time,
+    counted.amount_usd,
+    counted.merchant_name,
+    counted.card_id,
+    counted.budget_id,
+    counted.user_id,
+    counted.agent_id
+FROM spend_records AS counted
+WHERE counted.state = 'stale';
+COMMENT ON VIEW stale_authorizations IS 'What was authorised more than 45 days before the newest date of transactions, and never settled: it is in no sum of spend.';
+COMMENT ON COLUMN stale_authorizations.transaction_id IS 'The authorisation.';
+COMMENT ON COLUMN stale_authorizations.purchase_id IS 'Name of the purchase: one of its transactions, stored or not.';
+COMMENT ON COLUMN stale_authorizations.spent_on IS 'Date of the purchase, in UTC.';
+COMMENT ON COLUMN stale_authorizations.occurred_time IS 'When it was authorised.';
+COMMENT ON COLUMN stale_authorizations.amount_usd IS 'Amount in US dollars.';
+COMMENT ON COLUMN stale_authorizations.merchant_name IS 'Name of the merchant.';
+COMMENT ON COLUMN stale_authorizations.card_id IS 'The card.';
+COMMENT ON COLUMN stale_authorizations.budget_id IS 'The budget.';
+COMMENT ON COLUMN stale_authorizations.user_id IS 'Id of the holder in the spend API; the uuid if the record gives no id.';
+COMMENT ON COLUMN stale_authorizations.agent_id IS 'The agent who authorised it.';
 
 CREATE OR REPLACE VIEW spend_by_month AS
 SELECT
-    date_trunc('month', spend.spent_on::TIMESTAMP)::DATE AS month,
-    spend.budget_id,
+    date_trunc('month', counted.spent_on::TIMESTAMP)::DATE AS month,
+    counted.budget_id,
     budget.name AS budget_name,
-    spend.user_id,
+    counted.user_id,
     holder.user_name AS holder_name,
-    spend.agent_id,
-    count(*) AS transactions,
-    sum(spend.amount_usd) AS spent_usd,
-    coalesce(sum(spend.amount_usd) FILTER (WHERE spend.is_pending), 0) AS pending_usd,
-    coalesce(sum(spend.amount_usd) FILTER (WHERE spend.amount_usd < 0), 0) AS refunded_usd
-FROM spend
-LEFT JOIN budgets AS budget ON budget.budget_id = spend.budget_id
-LEFT JOIN card_holders AS holder ON holder.user_id = spend.user_id
-GROUP BY month, spend.budget_id, budget.name, spend.user_id, holder.user_name, spend.agent_id;
-COMMENT ON VIEW spend_by_month IS 'What was spent, one row per month, budget and holder, in US dollars, each purchase once.';
+    counted.agent_id,
+    count(*) FILTER (WHERE counted.state <> 'stale') AS transactions,
+    coalesce(sum(counted.amount_usd) FILTER (WHERE counted.state = 'settled'), 0) AS settled_usd,
+    coalesce(sum(counted.amount_usd) FILTER (WHERE counted.state = 'pending'), 0) AS pending_usd,
+    coalesce(sum(counted.amount_usd) FILTER (WHERE counted.state = 'stale'), 0) AS stale_usd,
+    coalesce(
+        sum(counted.amount_usd) FILTER (WHERE counted.state = 'settled' AND counted.amount_usd < 0), 0
+    ) AS refunded_of_settled_usd
+FROM spend_records AS counted
+LEFT JOIN budgets AS budget ON budget.budget_id = counted.budget_id
+LEFT JOIN card_holder_keys AS holder ON holder.key = counted.user_id
+GROUP BY month, counted.budget_id, budget.name, counted.user_id, holder.user_name, counted.agent_id;
+COMMENT ON VIEW spend_by_month IS
+'What was spent, one row per month, budget and holder, in US dollars, each purchase once: settled_usd plus pending_usd.';
 COMMENT ON COLUMN spend_by_month.month IS 'First day of the month.';
 COMMENT ON COLUMN spend_by_month.budget_id IS 'The budget.';
 COMMENT ON COLUMN spend_by_month.budget_name IS 'Name of the budget.';
-COMMENT ON COLUMN spend_by_month.user_id IS 'Id of the holder in the spend API.';
+COMMENT ON COLUMN spend_by_month.user_id IS 'Id of the holder in the spend API; the uuid if no record gives the id.';
 COMMENT ON COLUMN spend_by_month.holder_name IS 'Name of the holder.';
 COMMENT ON COLUMN spend_by_month.agent_id IS 'The agent who is the holder.';
-COMMENT ON COLUMN spend_by_month.transactions IS 'How many transactions count.';
-COMMENT ON COLUMN spend_by_month.spent_usd IS 'What was spent, less what came back.';
-COMMENT ON COLUMN spend_by_month.pending_usd IS 'What of it has not been settled yet.';
-COMMENT ON COLUMN spend_by_month.refunded_usd IS 'What of it came back: zero or below.';
-
-CREATE OR REPLACE VIEW cards_of_inactive_agents AS
-SELECT
-    card.card_id,
-    card.name AS card_name,
-    card.last_four,
-    card.status AS card_status,
-    card.type AS card_type,
-    card.current_limit,
-    card.current_spent,
-    budget.name AS budget_name,
-    agent.agent_id,
-    agent.name AS agent_name,
-    agent.email AS agent_email,
-    agent.updated_at AS agent_updated_at,
-    last.occurred_time AS last_used_at
-FROM cards AS card
-JOIN agents AS agent ON agent.agent_id = card.agent_id
-LEFT JOIN budgets AS budget ON budget.budget_id = card.budget_id
-LEFT JOIN (
-    SELECT used.card_id, max(used.occurred_time) AS occurred_time
-    FROM transactions AS used
-    WHERE used.transaction_type IS DISTINCT FROM 'DECLINE'
-    GROUP BY used.card_id
-) AS last ON last.card_id = card.card_id
-WHERE agent.deactivated AND card.status NOT IN ('FROZEN', 'DELETED');
-COMMENT ON VIEW cards_of_inactive_agents IS 'Cards that can still be used, and whose holder is an agent who is gone: somebody may want to freeze them.';
-COMMENT ON COLUMN cards_of_inactive_agents.card_id IS 'The card.';
-COMMENT ON COLUMN cards_of_inactive_agents.card_name IS 'Its name.';
-COMMENT ON COLUMN cards_of_inactive_agents.last_four IS 'Last four digits of its number.';
-COMMENT ON COLUMN cards_of_inactive_agents.card_status IS 'Its status: any but FROZEN and DELETED.';
-COMMENT ON COLUMN cards_of_inactive_agents.card_type IS 'Its type.';
-COMMENT ON COLUMN cards_of_inactive_agents.current_limit IS 'What may be spent with it in the current period.';
-COMMENT ON COLUMN cards_of_inactive_agents.current_spent IS 'What was spent in it.';
-COMMENT ON COLUMN cards_of_inactive_agents.budget_name IS 'Name of its budget.';
-COMMENT ON COLUMN cards_of_inactive_agents.agent_id IS 'The agent.';
-COMMENT ON COLUMN cards_of_inactive_agents.agent_name IS 'Name of the agent.';
-COMMENT ON COLUMN cards_of_inactive_agents.agent_email IS 'E-mail address of the agent.';
-COMMENT ON COLUMN cards_of_inactive_agents.agent_updated_at IS 'When the agent''s record last changed or, for a missing agent, when it was found missing.';
-COMMENT ON COLUMN cards_of_inactive_agents.last_used_at IS 'When the card was last used, declined attempts left out.';
+COMMENT ON COLUMN spend_by_month.transactions IS 'How many transactions are settled or pending.';
+COMMENT ON COLUMN spend_by_month.settled_usd IS 'What was settled, less what came back.';
+COMMENT ON COLUMN spend_by_month.pending_usd IS 'What was authorised and is not settled yet; no part of settled_usd.';
+COMMENT ON COLUMN spend_by_month.stale_usd IS 'What was authorised, and not settled in 45 days; no part of the others.';
+COMMENT ON COLUMN spend_by_month.refunded_of_settled_usd IS 'What came back, zero or below; settled_usd is less by this already.';
 
 -- migrate:down
 
-DROP VIEW cards_of_inactive_agents, spend_by_month, spend, card_transactions;
+DROP VIEW spend_by_month, stale_authorizations, spend, spend_records, transaction_purchases, transaction_leads;
