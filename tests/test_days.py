@@ -3,10 +3,15 @@
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from deskroll import days
+from deskroll import sync as sync_module
 from deskroll.errors import UsageError
-from tests.conftest import Database, Dump, Shell, Sync, agent, budget
+from deskroll.postgres.guard import Limits
+from deskroll.settings import Settings
+from deskroll.sync import Refused, Request
+from tests.conftest import Database, Dump, Shell, agent, budget
 
 TODAY = datetime.now(UTC).date()
 JANUARY = "2026-01-07"
@@ -70,21 +75,34 @@ def test_a_date_in_the_future_has_to_be_typed() -> None:
 
 
 class Runs:
-    """Syncs by the command line, with no date typed unless it is given."""
+    """Syncs days with one agent each; no date is typed unless it is given."""
 
-    def __init__(self, shell: Shell, dump: Dump) -> None:
-        self.shell, self.dump = shell, dump
+    def __init__(self, url: str, dump: Dump) -> None:
+        self.settings, self.dump = Settings(database_url=SecretStr(url), threads=2), dump
 
-    def __call__(self, day: str, on: str | None = None, *more: str) -> tuple[int, str]:
+    def __call__(
+        self,
+        day: str,
+        on: str | None = None,
+        only: tuple[str, ...] = (),
+        *,
+        most: str | None = None,
+        plan: bool = False,
+    ) -> list[str]:
         self.dump.write(day, "agent_details", [agent(1)], "1.json")
-        typed = ["--sync-date", on] if on else []
-        done = self.shell.run("sync", self.dump.path, "--day", day, *typed, *more)
-        return done.returncode, done.stdout + done.stderr
+        request = Request(str(self.dump.path), day, date.fromisoformat(on) if on else None, only)
+        limits = Limits(max_rejected=most)
+        return list(sync_module.sync(request, self.settings, limits, lambda step: None, plan=plan).notes)
+
+    def refused(self, day: str, *only: str) -> str:
+        with pytest.raises(UsageError) as caught:
+            self(day, None, only)
+        return f"{caught.value.what} {caught.value.remedy}"
 
 
 @pytest.fixture
-def runs(shell: Shell, dump: Dump) -> Runs:
-    return Runs(shell, dump)
+def runs(url: str, dump: Dump) -> Runs:
+    return Runs(url, dump)
 
 
 def dates(db: Database) -> list[tuple[str, str]]:
@@ -93,61 +111,66 @@ def dates(db: Database) -> list[tuple[str, str]]:
 
 
 def test_two_labels_on_one_date(runs: Runs, db: Database) -> None:
-    assert runs("day1")[0] == 0
-    code, said = runs("day2")
-    assert (code, dates(db)) == (2, [("day1", str(TODAY))])
-    assert f"'day1' is published for {TODAY}, for which 'day2' would stand too." in said
+    runs("day1")
+    said = runs.refused("day2")
+    assert said.startswith(f"'day1' is published for {TODAY}, for which 'day2' would stand too.")
     assert f"--sync-date {TODAY}" in said
-    assert runs(str(TODAY))[0] == 2
-    assert runs("day2", str(TODAY))[0] == 0
-    assert runs("day1")[0] == 2  # it would undo its correction
-    assert runs("day2")[0] == 0
+    assert dates(db) == [("day1", str(TODAY))]
+    runs.refused(str(TODAY))
+    runs("day2", str(TODAY))
+    runs.refused("day1")  # it would undo its correction
+    runs("day2")
 
 
 def test_labels_of_other_pipelines_do_not_matter(runs: Runs, dump: Dump) -> None:
-    assert runs("desk", None, "--only", "agents")[0] == 0
+    runs("desk", None, ("agents",))
     dump.write("spend", "budgets", [budget("b1")])
-    assert runs("spend", None, "--only", "budgets,cards")[0] == 0
-    assert runs("spend")[0] == 2
+    runs("spend", None, ("budgets", "cards"))
+    runs.refused("spend")
+    runs.refused("spend", "agents", "budgets")
 
 
 def test_a_label_keeps_its_date(runs: Runs, db: Database) -> None:
-    for day, on in (("day1", "2026-01-05"), ("day2", "2026-01-06")):
-        assert runs(day, on)[0] == 0
-    code, said = runs("day1")
-    assert code == 0
-    assert "note: 'day1' was published as of 2026-01-05, and keeps that date; another one needs --sync-date\n" in said
-    assert runs("day1", "2026-01-04")[0] == 0
+    runs("day1", "2026-01-05")
+    runs("day2", "2026-01-06")
+    assert "'day1' was published as of 2026-01-05, and keeps that date; another one needs --sync-date" in runs("day1")
+    runs("day1", "2026-01-04")
     runs("day1")
     assert dates(db)[2:] == [("day1", "2026-01-05"), ("day1", "2026-01-04"), ("day1", "2026-01-04")]
-    assert runs("day1-corrected", "2026-01-04")[0] == 0
-    assert runs("day1")[0] == 2
+    runs("day1-corrected", "2026-01-04")
+    runs.refused("day1")
 
 
 def test_a_date_that_another_label_stood_for(runs: Runs) -> None:
-    assert runs("day1", "2026-01-05")[0] == 0
-    assert runs("2026-01-05")[0] == 2
-    assert runs("2026-01-05", "2026-01-05")[0] == 0
-    assert runs("2026-01-05")[0] == 0
+    runs("day1", "2026-01-05")
+    runs.refused("2026-01-05")
+    runs("2026-01-05", "2026-01-05")
+    assert not [note for note in runs("2026-01-05") if "keeps that date" in note]
 
 
-def test_an_archive_needs_a_date(shell: Shell, dump: Dump, db: Database) -> None:
+def test_an_archive_needs_a_date(runs: Runs, dump: Dump, db: Database) -> None:
     dump.write("2026-01-05", "budgets", [budget("b1", currentPeriod={"limit": 5})])
     dump.write("tran", "budgets", [budget("b1", currentPeriod={"limit": 1})])
-    assert shell.run("sync", dump.path, "--day", "2026-01-05").returncode == 0
-    done = shell.run("sync", dump.path, "--day", "tran")
-    assert done.returncode == 2
-    assert "--sync-date YYYY-MM-DD" in done.stderr
-    assert shell.run("stage", dump.path, "--day", "tran").returncode == 2
-    assert shell.run("sync", dump.path, "--day", "tran", "--sync-date", "2026-01-04").returncode == 0
-    assert shell.run("sync", dump.path, "--day", "tran").returncode == 0
+    runs("2026-01-05")
+    assert "--sync-date YYYY-MM-DD" in runs.refused("tran")
+    runs("tran", "2026-01-05", ("budgets",))
+    runs("tran", None, ("budgets",))
+    runs("2026-01-05")
     assert db.one("SELECT limit_amount FROM budgets") == 5
-    assert dates(db)[1:] == [("tran", "2026-01-04")] * 2
+    assert dates(db)[1:3] == [("tran", "2026-01-05")] * 2
 
 
-def test_a_plan_and_a_run_that_failed_publish_nothing(runs: Runs, sync: Sync, dump: Dump, db: Database) -> None:
-    assert runs("day1", None, "--plan")[0] == 0
-    dump.write("empty", "agents", [])
-    dump.write("day1", "agents", [])
-    runs("day1")
-    assert runs("day2")[0] == 0
+def test_what_published_nothing_does_not_count(runs: Runs, dump: Dump, db: Database) -> None:
+    runs("day1", plan=True)
+    dump.write("day1", "agents", [{"id": "bad"}])
+    with pytest.raises(Refused):
+        runs("day1", most="0")
+    runs("day2")
+    assert dates(db) == [("day1", str(TODAY)), ("day2", str(TODAY))]
+
+
+def test_a_usage_error_reads_no_database(shell: Shell, dump: Dump) -> None:
+    dump.write("2026-01-07", "agents", [agent(1)])
+    done = shell.run("sync", dump.path, "--day", "sync-2026-01-07", "--database-url", "postgresql://nowhere.invalid/x")
+    assert done.returncode == 2
+    assert "Did you mean --day 2026-01-07?" in done.stderr

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -72,6 +72,14 @@ Insert = Callable[[str, Iterable[str]], None]
 _NOTHING: Final = "SELECT '' AS source_file, 0 AS record_index, '' AS record, '' AS raw, '' AS fault LIMIT 0"
 
 
+@cache
+def _columns_of(select: str) -> str:
+    """The columns of a SELECT over `records`, as a table of its rows has them."""
+    with duckdb.connect() as connection:
+        described = connection.execute(f"DESCRIBE WITH records AS ({_NOTHING}) SELECT * FROM ({select})").fetchall()
+    return ", ".join(f'"{name}" {kind}' for name, kind, *_ in described)
+
+
 def _from_json(place: str, *, is_lines: bool) -> str:
     """Read whole files by DuckDB: a line that is no JSON comes back as NULL, an array that is none fails them all."""
     style = "'newline_delimited', ignore_errors = true" if is_lines else "'array'"
@@ -107,6 +115,7 @@ class DuckDB:
         self._memory_limit = memory_limit
         self._threads = threads
         self._temp_parent = temp_folder
+        self._described: dict[str, list[tuple[str, str]]] = {}
 
     def __enter__(self) -> Self:
         self._temp = make_temp(TEMP, self._temp_parent)
@@ -149,7 +158,7 @@ class DuckDB:
 
     def read(self, folder: Folder, select: str, table: str) -> Reading:
         """Run a SELECT over all records of a folder; see `Engine.read`."""
-        self._run(f"CREATE OR REPLACE TABLE {table} AS WITH records AS ({_NOTHING}) SELECT * FROM ({select}) LIMIT 0")
+        self._run(f"CREATE OR REPLACE TABLE {table} ({_columns_of(select)})")
 
         def insert(reader: str, paths: Iterable[str]) -> None:
             literal = [_literally(path) for path in paths]
@@ -204,6 +213,7 @@ class DuckDB:
 
     def create(self, name: str, select: str, *, keep: bool = False) -> None:
         """Give a SELECT a name; see `Engine.create`."""
+        self._described.clear()
         self._run(f"CREATE OR REPLACE {'TABLE' if keep else 'VIEW'} {name} AS {select}")
 
     def fetch(self, select: str) -> list[tuple[Any, ...]]:
@@ -212,7 +222,7 @@ class DuckDB:
 
     def columns(self, select: str) -> list[str]:
         """The names of a SELECT's columns."""
-        return [name for name, *_ in self._run(f"DESCRIBE {select}").fetchall()]
+        return [name for name, _ in self._describe(select)]
 
     def write(self, select: str, sink: Sink) -> list[str]:
         """Hand the rows of a SELECT to `sink`; see `Engine.write`."""
@@ -221,8 +231,7 @@ class DuckDB:
 
     def _copy_text(self, select: str) -> Generator[bytes, None, None]:
         """Run a SELECT and yield its rows in COPY's text format, which unlike CSV has no trouble with any line."""
-        described = self._run(f"DESCRIBE {select}").fetchall()
-        columns = ", ".join(_escaped(name) if kind == "VARCHAR" else name for name, kind, *_ in described)
+        columns = ", ".join(_escaped(name) if kind == "VARCHAR" else name for name, kind in self._describe(select))
         reading, writing = os.pipe()
         failure: list[BaseException] = []
 
@@ -247,6 +256,12 @@ class DuckDB:
             writer.join()
         for error in failure:
             raise error
+
+    def _describe(self, select: str) -> list[tuple[str, str]]:
+        """The names and types of a SELECT's columns: to plan a long one takes as long as to run it on few rows."""
+        if select not in self._described:
+            self._described[select] = [(name, kind) for name, kind, *_ in self.fetch(f"DESCRIBE {select}")]
+        return self._described[select]
 
     def _run(self, statement: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
         try:

@@ -128,8 +128,9 @@ def other_days(connection: Connection, sync_day: str, on: date, pipelines: Itera
             JOIN sync_run_tables AS published ON published.run_id = other.run_id
             WHERE other.status = 'succeeded' AND other.sync_date = %(on)s AND other.sync_day NOT IN (%(day)s, %(but)s)
                 AND published.pipeline = ANY (%(pipelines)s) AND other.run_id > coalesce((
-                    SELECT max(run_id) FROM sync_runs
-                    WHERE status = 'succeeded' AND sync_day = %(day)s AND sync_date = %(on)s
+                    SELECT max(mine.run_id) FROM sync_runs AS mine JOIN sync_run_tables AS own USING (run_id)
+                    WHERE mine.status = 'succeeded' AND mine.sync_day = %(day)s AND mine.sync_date = %(on)s
+                        AND own.pipeline = published.pipeline
                 ), 0)
             ORDER BY 1""",
             {"on": on, "day": sync_day, "but": but, "pipelines": list(pipelines)},

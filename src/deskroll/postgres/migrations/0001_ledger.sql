@@ -125,7 +125,7 @@ CREATE UNLOGGED TABLE stg_sync_sources (
     records_read BIGINT NOT NULL,
     duplicates BIGINT NOT NULL,
     rejected BIGINT NOT NULL,
-    notes TEXT [] NOT NULL,
+    notes TEXT[] NOT NULL,
     PRIMARY KEY (pipeline, source)
 );
 COMMENT ON TABLE stg_sync_sources IS 'What was read: one row per source folder of a pipeline, and per list inside its records.';
