@@ -153,7 +153,7 @@ class TestIncompleteInput:
         outcome = sync("day2", "2026-01-06")
         assert db.status() == {1: "active", 2: "active"}
         assert changes(outcome) == {"held back": 1}
-        assert any(f"{folder}/ has a file that could not be read" in note for note in outcome.notes)
+        assert any(note.startswith(f"{folder}/ is incomplete: {folder}/") for note in outcome.notes)
         assert "not deactivated" in db.one("SELECT message FROM sync_runs ORDER BY run_id DESC LIMIT 1")
 
     def test_absence_from_a_complete_roster_counts_though_the_master_list_is_incomplete(
