@@ -1,5 +1,5 @@
-# make demo: see it work. make test: everything that must hold. make torture: the same, tried for an hour. make bench:
-# how fast it is. make docs, make lock: write anew what is generated.
+# make demo: see it work. make test: everything that must hold. make torture: the same, tried for an hour, and what is
+# rare. make bench: how fast it is. make docs, make lock: write anew what is generated.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: lint
 	$(BIN)/pytest -n auto --cov --cov-report=term $(PYTEST)
 
-TORTURED := kills machine hostile spool neighbours operations
+TORTURED := kills machine hostile spool neighbours operations parity spark
 
 torture: $(VENV)/.developed
 	$(INSTALL) -r requirements-torture.lock

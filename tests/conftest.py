@@ -53,6 +53,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("chunk", range(*mark.args) if metafunc.config.getoption("--torture") else [0])
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--torture"):
+        return
+    rare = [item for item in items if item.get_closest_marker("rare")]
+    items[:] = [item for item in items if item not in rare]
+    config.hook.pytest_deselected(items=rare)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Have one worker do all that needs Spark: a JVM takes memory and half a minute.
 

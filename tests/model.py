@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
@@ -251,9 +252,9 @@ def identify(folder: Folder, bearers: dict[str, set[Any]]) -> None:
 
 def read_folder(day: Path, name: str, resource: str, check: Callable[[str, int, Any], Checked]) -> Folder:
     folder = Folder((day / name).is_dir(), True, [])
-    for path in sorted((day / name).glob("*"), key=lambda p: p.name.encode()):
-        if not path.name.endswith((".json", ".jsonl")):
-            continue
+    found = sorted((day / name).glob("*"), key=lambda p: p.name.encode())
+    paths = [path for path in found if path.name.endswith((".json", ".jsonl", ".part"))]
+    for path in paths:
         try:
             for index, value in _values(path, resource):
                 if value is BAD:
@@ -264,21 +265,39 @@ def read_folder(day: Path, name: str, resource: str, check: Callable[[str, int, 
         except (ValueError, RecursionError):
             folder.complete = False
             folder.records.append(Checked(f"{name}/{path.name}", None, "PARSE_ERROR"))
+    folder.complete &= not _promises_more([p for p in paths if p.name.endswith(".json")], resource, folder)
     return folder
+
+
+def _promises_more(paths: list[Path], resource: str, folder: Folder) -> bool:
+    """Whether the envelopes of a folder promise a next page that is not there, or more records than it has."""
+    envelopes = []
+    for path in paths:
+        with suppress(ValueError, RecursionError):
+            document = parse(path.read_bytes().decode("utf-8-sig"))
+            if isinstance(document, dict) and any(isinstance(document.get(k), list) for k in ("results", resource)):
+                envelopes.append(document)
+    following = [e for e in envelopes if e.get("nextPage")]
+    total = max((e.get("total") or 0 for e in envelopes), default=0)
+    return (bool(following) and len(following) == len(envelopes)) or total > len(folder.records)
 
 
 def _values(path: Path, resource: str) -> Iterator[tuple[int, Any]]:
     text = path.read_bytes().decode("utf-8-sig")
+    if not text.strip() or path.name.endswith(".part"):
+        raise ValueError
     if path.name.endswith(".jsonl"):
         for index, line in enumerate(line for line in text.split("\n") if line.strip()):
             try:
                 yield index, parse(line)
             except ValueError:
                 yield index, BAD
-    elif text.strip():
+    else:
         document = parse(text)
         if isinstance(document, dict):
             lists = [document[key] for key in ("results", resource) if isinstance(document.get(key), list)]
+            if lists and not any(lists) and document.get("errors"):
+                raise ValueError
             yield from enumerate([r for some in lists for r in some] if lists else [document])
         elif isinstance(document, list):
             yield from enumerate(document)

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,57 +82,70 @@ RECORDS: dict[str, tuple[Any, str, int | None]] = {
 }
 
 
-@pytest.mark.parametrize("name", WHOLE_FILES)
-def test_a_bad_file_costs_that_file_only(name: str, db: Database, dump: Dump, sync: Sync) -> None:
-    data, message, file = WHOLE_FILES[name]
-    dump.write("day1", "agent_details", data, file)
+def test_a_bad_file_costs_that_file_only(db: Database, dump: Dump, sync: Sync) -> None:
+    names = {f"{number:02}-{file}": message for number, (_, message, file) in enumerate(WHOLE_FILES.values())}
+    for name, (data, _, _) in zip(names, WHOLE_FILES.values(), strict=True):
+        dump.write("day1", "agent_details", data, name)
     dump.write("day1", "agent_details", [GOOD])
     sync("day1", "2026-01-05")
     assert db.status() == {1: "active"}
-    (error,) = db.rows("SELECT * FROM agent_pipeline_errors")
-    assert error["error_type"] == "PARSE_ERROR"
-    assert message in error["error_message"]
-    assert (error["source_file"], error["record_index"]) == (f"agent_details/{file}", None)
+    errors = {error["source_file"]: error for error in db.rows("SELECT * FROM agent_pipeline_errors")}
+    assert len(errors) == db.one("SELECT count(*) FROM agent_pipeline_errors")
+    assert errors.keys() == {f"agent_details/{name}" for name in names}
+    for name, message in names.items():
+        error = errors[f"agent_details/{name}"]
+        assert (error["error_type"], error["record_index"]) == ("PARSE_ERROR", None), name
+        assert message in error["error_message"], name
 
 
 SHAPES = ["array", "object", "lines", "envelope", "large"]
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [(n, s) for n, (r, *_) in RECORDS.items() for s in SHAPES if s != "object" or isinstance(r, dict)],
-)
-def test_a_bad_record_costs_that_record_only(name: str, shape: str, db: Database, dump: Dump, sync: Sync) -> None:
-    record, message, agent_id = RECORDS[name]
-    write(dump, shape, [GOOD, record, agent(3)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_bad_record_costs_that_record_only(shape: str, db: Database, dump: Dump, sync: Sync) -> None:
+    """All bad records in one sync, each in a file, or files, of its own beside two good ones."""
+    cases = {
+        name: (number, *case)
+        for number, (name, case) in enumerate(RECORDS.items(), start=1)
+        if shape != "object" or isinstance(case[0], dict)
+    }
+    for number, record, *_ in cases.values():
+        if isinstance(record, dict) and record.get("id") == 2:
+            record = record | {"id": 1000 * number + 2}
+        write(dump, shape, [agent(1000 * number + 1), record, agent(1000 * number + 3)], number)
     sync("day1", "2026-01-05")
-    assert {1, 3} <= db.status().keys()
-    (error,) = db.rows("SELECT * FROM agent_pipeline_errors")
-    assert message in error["error_message"]
-    assert error["agent_id"] == agent_id
-    assert error["record_index"] == (0 if shape == "object" else 1)
-    assert error["error_type"] == ("VALIDATION_ERROR" if isinstance(record, dict) else "PARSE_ERROR")
-    raw = error["raw_record"]
-    came = json.loads(raw) if isinstance(raw, str) else raw
-    if shape != "large":
-        assert came == record
+    known = db.status().keys()
+    errors = db.rows("SELECT * FROM agent_pipeline_errors")
+    assert len(errors) == len(cases)
+    for name, (number, record, message, agent_id) in cases.items():
+        assert {1000 * number + 1, 1000 * number + 3} <= known, name
+        (error,) = [e for e in errors if e["source_file"].startswith(f"agent_details/{number:02}-")]
+        assert message in error["error_message"], name
+        assert error["agent_id"] == (agent_id and 1000 * number + 2), name
+        assert error["record_index"] == (0 if shape == "object" else 1), name
+        assert error["error_type"] == ("VALIDATION_ERROR" if isinstance(record, dict) else "PARSE_ERROR"), name
+        raw = error["raw_record"]
+        came = json.loads(raw) if isinstance(raw, str) else raw
+        if shape != "large":
+            assert came == (record | {"id": 1000 * number + 2} if agent_id else record), name
 
 
-def write(dump: Dump, shape: str, records: list[Any]) -> None:
+def write(dump: Dump, shape: str, records: list[Any], number: int) -> None:
     lines = [json.dumps(record) for record in records]
     match shape:
         case "array":
-            dump.write("day1", "agent_details", f"[{','.join(lines)}]".encode())
+            dump.write("day1", "agent_details", f"[{','.join(lines)}]".encode(), f"{number:02}-a.json")
         case "lines":
-            dump.write("day1", "agent_details", "\n".join(lines).encode(), "a.ndjson")
+            dump.write("day1", "agent_details", "\n".join(lines).encode(), f"{number:02}-a.ndjson")
         case "envelope":
-            dump.write("day1", "agent_details", f'{{"next": [], "results": [{",".join(lines)}]}}'.encode())
+            text = f'{{"next": [], "results": [{",".join(lines)}]}}'
+            dump.write("day1", "agent_details", text.encode(), f"{number:02}-a.json")
         case "large":  # what DuckDB reads by itself
-            padding = [json.dumps(agent(n, signature="x" * 1000)) for n in range(100, 400)]
-            dump.write("day1", "agent_details", f"[{','.join([*lines, *padding])}]".encode())
+            padding = [json.dumps(agent(1000 * number + n, signature="x" * 1000)) for n in range(100, 400)]
+            dump.write("day1", "agent_details", f"[{','.join([*lines, *padding])}]".encode(), f"{number:02}-a.json")
         case _:
-            for number, line in enumerate(lines):
-                dump.write("day1", "agent_details", line.encode(), f"{number}.json")
+            for place, line in enumerate(lines):
+                dump.write("day1", "agent_details", line.encode(), f"{number:02}-{place}.json")
 
 
 def test_a_key_twice_is_rejected_and_kept_as_it_came(db: Database, dump: Dump, sync: Sync) -> None:
@@ -241,17 +255,19 @@ def test_what_is_no_file_to_read(kind: str, db: Database, dump: Dump, sync: Sync
     assert len(found) == (0 if is_harmless else 1), found
 
 
-@pytest.mark.parametrize(
-    "name", ["a'b.json", 'a"b.json', "a%b.json", "a*[?].json", "a\nb.json", "é.JSON", "a;b--.json"]
-)
+ODD_NAMES = ["a'b.json", 'a"b.json', "a%b.json", "a*[?].json", "a\nb.json", "é.JSON", "a;b--.json"]
+
+
 @pytest.mark.parametrize("size", [0, 300])
-def test_odd_file_names(name: str, size: int, db: Database, dump: Dump, sync: Sync) -> None:
-    dump.write(
-        "day1", "agent_details", [GOOD, {"id": "x"}, *(agent(n, signature="x" * 1000) for n in range(2, size))], name
-    )
+def test_odd_file_names(size: int, db: Database, dump: Dump, sync: Sync) -> None:
+    for number, name in enumerate(ODD_NAMES, start=1):
+        more = [agent(1000 * number + n, signature="x" * 1000) for n in range(2, size)]
+        dump.write("day1", "agent_details", [agent(1000 * number), {"id": "x"}, *more], name)
     sync("day1", "2026-01-05")
-    assert db.status()[1] == "active"
-    assert db.one("SELECT source_file FROM agent_pipeline_errors") == f"agent_details/{name}".replace("\n", "\\n")
+    assert {1000 * number for number, _ in enumerate(ODD_NAMES, start=1)} <= db.status().keys()
+    found = db.rows("SELECT source_file FROM agent_pipeline_errors")
+    named = sorted(f"agent_details/{name}".replace("\n", "\\n") for name in ODD_NAMES)
+    assert sorted(row["source_file"] for row in found) == named
 
 
 def test_other_files_are_passed_over(db: Database, dump: Dump, sync: Sync) -> None:
@@ -262,19 +278,21 @@ def test_other_files_are_passed_over(db: Database, dump: Dump, sync: Sync) -> No
     assert db.one("SELECT count(*) FROM agent_pipeline_errors") == 0
 
 
-@pytest.mark.parametrize("pack", ["", ".gz", ".zst"])
-@pytest.mark.parametrize("ending", [".json", ".ndjson", ".jsonl"])
 @pytest.mark.parametrize("many", [3, 400])
-def test_every_shape_and_compression_gives_the_same(
-    pack: str, ending: str, many: int, db: Database, dump: Dump, sync: Sync
-) -> None:
-    records = [agent(n, signature=f"{n} " + os.urandom(400).hex()) for n in range(many)]
-    lines = [json.dumps(record) for record in records]
-    data = (f"[{', '.join(lines)}]" if ending == ".json" else "\n".join(lines)).encode()
-    packed = {"": lambda d: d, ".gz": gzip.compress, ".zst": zstandard.compress}[pack](data)
-    dump.write("day1", "agent_details", packed, f"a{ending}{pack}")
+def test_every_shape_and_compression_gives_the_same(many: int, db: Database, dump: Dump, sync: Sync) -> None:
+    packs: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
+    kinds = [(pack, ending) for pack in packs for ending in (".json", ".ndjson", ".jsonl")]
+    for number, (pack, ending) in enumerate(kinds):
+        some = range(1000 * number, 1000 * number + many)
+        lines = [json.dumps(agent(n, signature=f"{n} " + os.urandom(400).hex())) for n in some]
+        data = (f"[{', '.join(lines)}]" if ending == ".json" else "\n".join(lines)).encode()
+        dump.write("day1", "agent_details", packs[pack](data), f"a{ending}{pack}")
     sync("day1", "2026-01-05")
-    assert db.one("SELECT count(*) FROM agent_details WHERE signature LIKE agent_id || ' %%'") == many
+    found = db.rows(
+        """SELECT agent_id / 1000 AS number, count(*) FROM agent_details
+        WHERE signature LIKE agent_id || ' %%' GROUP BY 1 ORDER BY 1"""
+    )
+    assert [row["count"] for row in found] == [many] * len(kinds)
 
 
 CORPUS = [data for data, _, name in WHOLE_FILES.values() if name == "a.json"] + [
@@ -282,9 +300,15 @@ CORPUS = [data for data, _, name in WHOLE_FILES.values() if name == "a.json"] + 
 ]
 
 
+@pytest.fixture(scope="module")
+def engine() -> Iterator[DuckDB]:
+    with DuckDB("400MB", threads=1) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("number", range(len(CORPUS)))
 @pytest.mark.parametrize("large", [False, True])
-def test_the_fast_reader_says_what_the_exact_one_says(number: int, large: bool, tmp_path: Path) -> None:
+def test_the_fast_reader_says_what_the_exact_one_says(number: int, large: bool, tmp_path: Path, engine: DuckDB) -> None:
     data = CORPUS[number]
     if large and data.startswith(b"["):
         data = (
@@ -300,9 +324,8 @@ def test_the_fast_reader_says_what_the_exact_one_says(number: int, large: bool, 
         exact = [bad_file(file, str(error))]
     select = """SELECT source_file, record_index, record, raw, fault,
         CASE WHEN record IS NULL AND fault IS NULL THEN 'UNREAD' END AS error_type FROM records"""
-    with DuckDB("400MB", threads=1) as engine:
-        is_complete, _ = engine.read(folder, select, "found")
-        fast = [Record(*row) for row in engine.fetch("SELECT record_index, record, raw, fault FROM found ORDER BY 1")]
+    is_complete, _ = engine.read(folder, select, "found")
+    fast = [Record(*row) for row in engine.fetch("SELECT record_index, record, raw, fault FROM found ORDER BY 1")]
     assert [(r.position, r.fault, r.raw, as_json(r.record)) for r in fast] == [
         (r.position, r.fault, r.raw, as_json(r.record)) for r in exact
     ]

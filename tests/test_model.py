@@ -128,6 +128,9 @@ RECORDS = {
 RESOURCE = {"roles": "roles", "admin_roles": "roles", "admin_groups": "groups"}
 
 
+SAYS = ['"next": null', '"nextPage": "2"', '"nextPage": ""', '"errors": ["x"]', '"total": 4']
+
+
 @st.composite
 def files(draw: st.DrawFn, folder: str) -> tuple[str, bytes]:
     some = draw(st.lists(RECORDS[folder], max_size=5))
@@ -141,12 +144,16 @@ def files(draw: st.DrawFn, folder: str) -> tuple[str, bytes]:
         case "lines":
             return ".jsonl", "\n".join([*texts_, *draw(st.sampled_from([[], [], [""], ["{bad"]]))]).encode()
         case "results" | "agents" | "roles" | "groups":
-            return ".json", f'{{"next": null, "{shape}": {array}}}'.encode()
+            says = draw(
+                st.sampled_from(['"next": null', '"nextPage": "2"', '"nextPage": ""', '"errors": ["x"]', '"total": 4'])
+            )
+            return ".json", f'{{{says}, "{shape}": {array}}}'.encode()
         case "object":
             return ".json", (texts_ or [""])[0].encode()
         case "bad":
             broken = [array[:-1], array[:-1] + ",]", '"text"', "12", "[NaN]", "{} {}"]
-            return ".json", draw(st.sampled_from([*(b.encode() for b in broken), b'["\xff"]', b"", b"\xef\xbb\xbf[]"]))
+            data = draw(st.sampled_from([*(b.encode() for b in broken), b'["\xff"]', b"", b"\xef\xbb\xbf[]"]))
+            return draw(st.sampled_from([".json", ".json", ".json.part"])), data
         case _:
             return ".json", array.encode()
 

@@ -133,17 +133,19 @@ def test_any_days(pair: Pair, content: tuple[Any, ...], order: list[int]) -> Non
         shutil.rmtree(dump)
 
 
+@pytest.mark.rare
 def test_bad_input_from_a_url(pair: Pair, dump: Dump) -> None:
     write_corpus(dump)
     pair.sync(str(dump.path), "day1", "2026-01-05", url=f"file://{dump.path}")
 
 
+@pytest.mark.rare
 def test_the_sample_days_from_a_url(pair: Pair) -> None:
     for day in ("day2", "tran"):
         pair.sync(str(SAMPLE), day, DAYS[day], url=f"file://{SAMPLE}/")
 
 
-@pytest.mark.parametrize("kind", ["folder", "url"])
+@pytest.mark.parametrize("kind", ["folder", pytest.param("url", marks=pytest.mark.rare)])
 def test_long_files_of_lines_are_read_by_several_tasks(
     kind: str, pair: Pair, dump: Dump, monkeypatch: pytest.MonkeyPatch
 ) -> None:

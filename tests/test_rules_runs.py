@@ -117,7 +117,7 @@ class TestBackfill:
 
     def test_backfill_is_what_no_date_to_come_may_make_of_today(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
-        with pytest.raises(UsageError, match="9999-12-31 is a date to come"):
+        with pytest.raises(UsageError, match="9999-12-31 is in the future"):
             sync("day1", "9999-12-31")
         assert db.status() == {}
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)  # it may have begun where the day was fetched

@@ -230,6 +230,7 @@ def test_a_wrong_option(shell: Shell) -> None:
     )
 
 
+@pytest.mark.rare
 def test_spark_connect(shell: Shell, db: Database) -> None:
     done = shell.run(
         "sync", SAMPLE, "--day", "day1", "--sync-date", "2026-01-05", "--engine", "spark",
@@ -322,6 +323,7 @@ sync(Request(sys.argv[1], "day1", date(2026, 1, 5), engine="spark"), Settings(),
 """
 
 
+@pytest.mark.rare
 @pytest.mark.parametrize("step", ["reading agents", "staging agents"])
 def test_a_cluster_that_loses_a_worker(
     step: str, cluster: Cluster, shell: Shell, dump: Dump, db: Database, server: str, template: str

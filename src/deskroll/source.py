@@ -129,7 +129,7 @@ def list_day(day: str) -> list[str]:
         InputError: the folder may not be listed.
     """
     with _listing(day) as entries:
-        return sorted(_shown(e.name) + "/" * e.is_dir() for e in entries if not is_hidden(e.name))
+        return sorted(_entry_name(e) for e in entries if not is_hidden(e.name))
 
 
 def list_folder(day: str, name: str, resource: str) -> Folder:
@@ -151,7 +151,7 @@ def list_folder(day: str, name: str, resource: str) -> Folder:
             listed = [(e, _source_file(name, e, root)) for e in entries if not is_hidden(e.name)]
     except (FileNotFoundError, NotADirectoryError):
         return Folder(name, resource, found=False)
-    passed_over = sorted(_shown(e.name) + "/" * e.is_dir() for e, file in listed if not file)
+    passed_over = sorted(_entry_name(e) for e, file in listed if not file)
     return make_folder(name, resource, (file for _, file in listed if file), passed_over)
 
 
@@ -224,6 +224,11 @@ def _shown(name: str) -> str:
     if name.isprintable():
         return name
     return os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
+
+
+def _entry_name(entry: os.DirEntry[str]) -> str:
+    """The name of an entry, with a slash behind that of a folder; a link is not followed, and may be one."""
+    return _shown(entry.name) + "/" * (entry.is_symlink() or entry.is_dir())
 
 
 def _source_file(folder: str, entry: os.DirEntry[str], root: str) -> SourceFile | None:
