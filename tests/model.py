@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,28 @@ def as_key(value: Any) -> Any:
     return BAD if isinstance(text, str) and len(text) > 500 else text
 
 
-def as_bigint(value: Any) -> Any:
+def as_whole(digits: int, sign: str, value: Any) -> Any:
+    """A whole number of at most so many digits, in any notation."""
     text = "[" if isinstance(value, dict | list) else text_of(value)
     if text is None:
         return None
-    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
+    if not re.fullmatch(rf"{sign}[0-9]{{1,{digits}}}(\.[0-9]{{1,18}})?([eE]\+?[0-9]{{1,2}})?", text, re.ASCII):
         return BAD
-    return int(text)
+    number = Decimal(text)
+    return int(number) if number == number.to_integral_value() and abs(number) < 10**digits else BAD
+
+
+def as_bigint(value: Any) -> Any:
+    number = as_whole(19, "-?", value)
+    return BAD if isinstance(number, int) and not -(2**63) <= number < 2**63 else number
+
+
+def as_listed_id(value: Any) -> Any:
+    """An id in a list: if it is written as a float, parsers make one of it, which holds 15 digits."""
+    if not isinstance(value, str) or not set(".eE") & set(value):
+        return as_bigint(value)
+    number = as_bigint(str(Decimal(float(value)))) if isinstance(value, Number) else as_bigint(value)
+    return number if isinstance(number, int) and abs(number) < 10**15 else BAD
 
 
 def as_boolean(value: Any) -> Any:
@@ -105,7 +121,7 @@ def as_timestamp(value: Any) -> Any:
     text = "[" if isinstance(value, dict | list) else text_of(value)
     if text is None:
         return None
-    shape = r"[12]\d{3}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?"
+    shape = r"[12]\d{3}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d(:?\d\d)?)?"
     try:
         moment = datetime.fromisoformat(text if re.fullmatch(shape, text, re.ASCII) else "")
     except ValueError:
@@ -124,7 +140,7 @@ ROSTER = dict.fromkeys((*CONTACT, "agent_operational_status"), as_text) | {
 }
 DETAILS = {
     "org_agent_id": as_text,
-    "ticket_scope": as_bigint,
+    "ticket_scope": as_text,
     "signature": as_text,
     "freshchat_agent": as_boolean,
     "is_active": as_boolean,
@@ -137,9 +153,8 @@ IN_CONTACT = {*CONTACT, "avatar", "last_login_at"}
 
 
 def as_integer(value: Any) -> Any:
-    number = as_bigint(value)
-    text = text_of(value) if not isinstance(value, dict | list) else None
-    return number if number is None or (number is not BAD and abs(number) < 2**31 and len(str(text)) < 12) else BAD
+    number = as_whole(10, "-?", value)
+    return BAD if isinstance(number, int) and not -(2**31) <= number < 2**31 else number
 
 
 ROLE = {"name": as_text, "description": as_text, "agent_type": as_integer} | {
@@ -428,7 +443,7 @@ def sync_agent_roles(  # noqa: C901 - the rule, line by line
     said: dict[tuple[int, int], list[tuple[str, int | None, str]]] = {}  # by whom, and where
     for folder, name in ((master, "role_ids"), (admin, "agent_ids")):
         for key, record in folder.valid().items():
-            for other in map(as_bigint, record.lists[name]):
+            for other in map(as_listed_id, record.lists[name]):
                 if other in {None, BAD}:
                     ids = (key, None) if folder is master else (None, key)
                     quarantine.append((record.file, record.index, "VALIDATION_ERROR", *ids))
@@ -480,7 +495,7 @@ def sync_groups(state: State, groups: Folder, day: str, on: date) -> None:
     known = state.groups.keys() | valid.keys()
     members: dict[int, set[int]] = {}
     for group_id, record in valid.items():
-        found = [as_bigint(element) for element in record.lists["agent_ids"]]
+        found = [as_listed_id(element) for element in record.lists["agent_ids"]]
         ids = {a for a in found if isinstance(a, int)}
         quarantine += [(record.file, record.index, "VALIDATION_ERROR", group_id)] * sum(a in {None, BAD} for a in found)
         quarantine += [(record.file, record.index, "REFERENCE_ERROR", group_id)] * len(ids - state.agents.keys())
@@ -535,7 +550,7 @@ def _children(state: State, agent_id: int, record: Checked, *, write: bool) -> l
             kept |= {channel} if isinstance(channel, str) else set()
         else:
             channels[channel] = row
-    groups = [as_bigint(element) for element in record.lists["group_ids"]]
+    groups = [as_listed_id(element) for element in record.lists["group_ids"]]
     bad += [fault] * sum(group in {None, BAD} for group in groups)
     if write:
         state.details[agent_id] = {name: record.values[name] for name in DETAILS}
