@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,13 +87,28 @@ def as_key(value: Any) -> Any:
     return BAD if isinstance(text, str) and len(text) > 500 else text
 
 
-def as_bigint(value: Any) -> Any:
+def as_whole(digits: int, sign: str, value: Any) -> Any:
+    """A whole number of at most so many digits, in any notation."""
     text = "[" if isinstance(value, dict | list) else text_of(value)
     if text is None:
         return None
-    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
+    if not re.fullmatch(rf"{sign}[0-9]{{1,{digits}}}(\.[0-9]{{1,18}})?([eE]\+?[0-9]{{1,2}})?", text, re.ASCII):
         return BAD
-    return int(text)
+    number = Decimal(text)
+    return int(number) if number == number.to_integral_value() and abs(number) < 10**digits else BAD
+
+
+def as_bigint(value: Any) -> Any:
+    number = as_whole(19, "-?", value)
+    return BAD if isinstance(number, int) and not -(2**63) <= number < 2**63 else number
+
+
+def as_listed_id(value: Any) -> Any:
+    """An id in a list: if it is written as a float, parsers make one of it, which holds 15 digits."""
+    if not isinstance(value, str) or not set(".eE") & set(value):
+        return as_bigint(value)
+    number = as_bigint(str(Decimal(float(value)))) if isinstance(value, Number) else as_bigint(value)
+    return number if isinstance(number, int) and abs(number) < 10**15 else BAD
 
 
 def as_boolean(value: Any) -> Any:
@@ -106,7 +122,7 @@ def as_timestamp(value: Any) -> Any:
     text = "[" if isinstance(value, dict | list) else text_of(value)
     if text is None:
         return None
-    shape = r"[12]\d{3}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?"
+    shape = r"[12]\d{3}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d(:?\d\d)?)?"
     try:
         moment = datetime.fromisoformat(text if re.fullmatch(shape, text, re.ASCII) else "")
     except ValueError:
@@ -125,7 +141,7 @@ ROSTER = dict.fromkeys((*CONTACT, "agent_operational_status"), as_text) | {
 }
 DETAILS = {
     "org_agent_id": as_text,
-    "ticket_scope": as_bigint,
+    "ticket_scope": as_text,
     "signature": as_text,
     "freshchat_agent": as_boolean,
     "is_active": as_boolean,
@@ -138,9 +154,8 @@ IN_CONTACT = {*CONTACT, "avatar", "last_login_at"}
 
 
 def as_integer(value: Any) -> Any:
-    number = as_bigint(value)
-    text = text_of(value) if not isinstance(value, dict | list) else None
-    return number if number is None or (number is not BAD and abs(number) < 2**31 and len(str(text)) < 12) else BAD
+    number = as_whole(10, "-?", value)
+    return BAD if isinstance(number, int) and not -(2**31) <= number < 2**31 else number
 
 
 ROLE = {"name": as_text, "description": as_text, "agent_type": as_integer} | {
@@ -555,7 +570,7 @@ def sync_agent_roles(
                 is_heard = is_heard and not (key in seen_before and is_doubtful(master, roster, key))
             else:
                 is_heard = record.states(name) and key not in admin.doubtful()
-            for other in filter(_id, map(as_bigint, record.lists[name] if is_heard else ())):
+            for other in filter(_id, map(as_listed_id, record.lists[name] if is_heard else ())):
                 pair = (key, other) if name == "role_ids" else (other, key)
                 sides.setdefault(pair, set()).add(name)
                 places.setdefault(pair, []).append((record.file, record.index))
@@ -658,7 +673,7 @@ def sync_groups(state: State, groups: Folder, day: str, on: date) -> None:
     for group_id, record in valid.items():
         faults = _list_faults(record, "agent_ids", _id)
         quarantine += [(record.file, record.index, "VALIDATION_ERROR", group_id)] * faults
-        ids = set(filter(_id, map(as_bigint, record.lists["agent_ids"]))) if record.states("agent_ids") else set()
+        ids = set(filter(_id, map(as_listed_id, record.lists["agent_ids"]))) if record.states("agent_ids") else set()
         quarantine += [(record.file, record.index, "REFERENCE_ERROR", group_id)] * len(ids - state.agents.keys())
         if record.states("agent_ids") and group_id in told:
             members[group_id] = ids
@@ -720,7 +735,7 @@ def _list_faults(record: Checked, name: str, check: Callable[[Any], Any]) -> int
     if found is BAD:
         return 1
     if check is _id:
-        return sum(not _id(as_bigint(element)) for element in found)
+        return sum(not _id(as_listed_id(element)) for element in found)
     return sum(_channel(element)[1] is None for element in found)
 
 
@@ -738,4 +753,4 @@ def _channels(state: State, agent_id: int, record: Checked | None, *, write: boo
 def _own_groups(state: State, agent_id: int, record: Checked | None, *, write: bool) -> None:
     if record is not None and write:
         state.membership = {(a, g) for a, g in state.membership if a != agent_id}
-        state.membership |= {(agent_id, g) for g in filter(_id, map(as_bigint, record.lists["group_ids"]))}
+        state.membership |= {(agent_id, g) for g in filter(_id, map(as_listed_id, record.lists["group_ids"]))}

@@ -64,7 +64,7 @@ class Syncs(RuleBasedStateMachine):
         folder = self.dump / f"sync-{label}"
         state, spend = copy.deepcopy(self.state), copy.deepcopy(self.spend)
         model.sync(state, self.dump, label, on, only)
-        spend.sync(folder, label, on, only)
+        spend.sync(folder, label, on, state, only)
         guards = copy.deepcopy(self.guards)
         if guards.sync(self.state, state, self.dump, label, on, only, MOST_ROWS) and not force:
             before = self.db.versions()
@@ -120,7 +120,8 @@ class Syncs(RuleBasedStateMachine):
             found["errors"] |= {(name, day): quarantined for day, quarantined in rows.items()}
         assert found == expected
         assert test_model.watermarks(self.db) == self.state.newest | self.spend.newest
-        assert test_model_spend.tables(self.db) == test_model_spend.expected(self.spend, self.state.agents)
+        assert test_model_spend.tables(self.db) == test_model_spend.expected(self.spend)
+        assert test_model_spend.purchases(self.db) == self.spend.purchases()
         counts = {t.table: (t.records_read, t.duplicates, t.rejected) for t in outcome.published.tables}
         for table, said in (self.state.counts | self.spend.counts).items():
             assert counts[table] == said, table

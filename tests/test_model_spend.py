@@ -44,15 +44,27 @@ rates = st.sampled_from(
     [None, 1, "1.25", 0.005, *raw("1.350505948066711412345", "2.5E-1", "0.0049999999999999999999"), 0, -1, "x"]
 )
 units = st.sampled_from(
-    ["12559", 100, "-5", -250, "0", "-0", "0012", "999999999999999999", "", "1.5", *raw("1.0"), 10**18]
+    [
+        "12559", 100, "-5", -250, "0", "-0", "0012", "999999999999999999", "", "1.5", "4.637E3", 10**18,
+        *raw("1.0", "-4.637E3", "1.5e0", "1000000000000000000.0", "1.0000000000000000001"),
+    ]
+)  # fmt: skip
+currencies = st.sampled_from(
+    ["USD", "EUR", "GBP", "JPY", "KWD", "CLF", "RUB", "XAU", "ABC", "usd", "BGN", "HRK", "BYR"]
 )
-currencies = st.sampled_from(["USD", "EUR", "GBP", "JPY", "KWD", "CLF", "RUB", "XAU", "ABC", "usd"])
 users = st.sampled_from(["u1", "u2", "u3", None])
-names = st.sampled_from(["Agent 1", "AGENT  2 ", "a3@EXAMPLE.com", "Ünal É", "nobody", "", None])
-called = st.sampled_from(["Agent 1", "agent 2", "Agent 3", "ünal é", " "])
-occurred = st.sampled_from(
-    ["2026-01-01T23:59:59.999+00:00", "2026-01-04T12:00:00Z", "2025-12-26T00:30:00+02:00", "1998-12-31T00:00:00Z"]
+uuids = st.sampled_from(["x1", "x2", "u1", None])
+names = st.sampled_from(
+    ["Agent 1", "AGENT  2 ", "a3@EXAMPLE.com", "\u00dcnal\u00a0\u00c9", "Gro\u00df", "nobody", "", None]
 )
+called = st.sampled_from(["Agent 1", "agent 2", "Agent 3", "u\u0308nal e\u0301", "GROSS", " "])
+occurred = st.sampled_from(
+    [
+        "2026-01-01T23:59:59.999+00:00", "2026-01-04T12:00:00Z", "2025-12-26T00:30:00+02", "1998-12-31T00:00:00Z",
+        "2025-11-17T00:00:00Z", "2025-11-16T12:00:00-0530", "2026-02-01T00:00:00Z",
+    ]
+)  # fmt: skip
+changed = moments | st.sampled_from(["2099-01-01T00:00:00Z", "2026-01-03T23:59:59Z"])
 
 
 def given_or_not(draw: st.DrawFn, share: int, **fields: st.SearchStrategy[Any]) -> dict[str, Any]:
@@ -66,9 +78,12 @@ def budgets(draw: st.DrawFn) -> Any:
         draw, 3, spent=mostly(st.just(spent), 15), assigned=numbers
     )
     record = {"id": draw(mostly(st.sampled_from(["b1", "b2", "b3"]), 30)), "name": draw(mostly(texts, 30))}
-    record |= {"currentPeriod": draw(mostly(st.just(period), 20))}
+    if draw(st.integers(0, 3)):
+        record |= {"currentPeriod": draw(st.one_of(*[mostly(st.just(period), 20)] * 3, st.just({}), st.none()))}
     start = st.sampled_from(["2025-04-23", "2025-02-30", "x", None])
-    return record | given_or_not(draw, 3, startDate=start, retired=mostly(booleans), description=texts)
+    return record | given_or_not(
+        draw, 3, startDate=start, retired=mostly(booleans), description=texts, limitlessOverspend=booleans
+    )
 
 
 @st.composite
@@ -78,15 +93,29 @@ def cards(draw: st.DrawFn) -> Any:
         "status": draw(mostly(st.sampled_from(["ACTIVATED", "FROZEN", "LOST"]), 30)),
         "type": "PHYSICAL",
         "createdTime": "2024-09-23T17:53:44.000+00:00",
-        "updatedTime": draw(moments),
+        "updatedTime": draw(changed),
     }
     period = given_or_not(draw, 4, limit=numbers, spent=numbers)
     some: dict[str, st.SearchStrategy[Any]] = {
         "userId": users,
+        "userUuid": uuids,
         "lastFour": st.sampled_from(["0072", 72]),
         "currentPeriod": mostly(st.just(period)),
     }
     return record | given_or_not(draw, 5, budgetId=st.sampled_from(["b1", "b2", "b3", "b9"]), **some)
+
+
+ids = st.sampled_from(["t1", "t2", "t3", "t4", None])
+transaction_uuids = st.sampled_from(["v1", "v2", "v3", None])
+kinds = st.sampled_from(["AUTHORIZATION", "AUTHORIZATION", "CLEAR", "clear", "DECLINE", "GIFT", None])
+leads: dict[str, st.SearchStrategy[Any]] = {
+    "transactionType": kinds,
+    "originalAuthTransactionId": st.sampled_from(["t1", "t2", "t9", "", None]),
+    "originalAuthTransactionUuid": st.sampled_from(["v1", "v3", "v9", "", None, None, None]),
+    "clearingReference": st.sampled_from(["r", "", None]),
+    "parentTransactionId": st.sampled_from(["t1", *[None] * 7]),
+    "parentTransactionUuid": st.sampled_from(["v2", *[None] * 7]),
+}
 
 
 @st.composite
@@ -94,18 +123,18 @@ def transactions(draw: st.DrawFn) -> Any:
     money = {"originalCurrencyAmount": draw(units), "originalCurrencyCode": draw(currencies)}
     money |= given_or_not(draw, 3, exchangeRate=rates, exponent=st.sampled_from([0, 2, "3", 2, 10, None]))
     record = {
-        "id": draw(mostly(st.sampled_from(["t1", "t2", "t3", "t4"]), 30)),
-        "uuid": draw(mostly(texts, 30)),
+        "id": draw(mostly(ids, 30)),
+        "uuid": draw(mostly(transaction_uuids, 30)),
         "occurredTime": draw(mostly(occurred, 30)),
-        "updatedTime": draw(moments),
-        "currencyData": draw(mostly(st.just(money), 30)),
+        "updatedTime": draw(changed),
+        "currencyData": draw(st.one_of(*[mostly(st.just(money), 30)] * 6, st.none())),
     }
     some: dict[str, st.SearchStrategy[Any]] = {
         "cardId": st.sampled_from(["c1", "c2", "c9"]),
         "budgetId": st.sampled_from(["b1", "b2", "b9"]),
     }
-    some |= {"userId": users, "userName": names, "amount": numbers, "merchantName": texts}
-    return record | given_or_not(draw, 3, **some)
+    some |= {"userId": users, "userUuid": uuids, "userName": names, "amount": numbers, "merchantName": texts}
+    return record | given_or_not(draw, 3, **some, **leads)
 
 
 RECORDS: dict[str, st.SearchStrategy[Any]] = {"budgets": budgets(), "cards": cards(), "transactions": transactions()}
@@ -139,7 +168,10 @@ people = st.lists(called, min_size=3, max_size=3).map(agents)
 aged = st.sampled_from([None, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"])
 period = st.fixed_dictionaries({"limit": st.integers(0, 2)})
 cents = st.fixed_dictionaries(
-    {"originalCurrencyAmount": st.integers(100, 102), "originalCurrencyCode": st.sampled_from(["USD"] * 7 + ["ABC"])}
+    {
+        "originalCurrencyAmount": st.sampled_from([100, 101, 0, -40]),
+        "originalCurrencyCode": st.sampled_from(["USD"] * 7 + ["ABC"]),
+    }
 )
 owners, plastic = st.sampled_from(["b1", "b2", "b3"]), st.sampled_from(["c1", "c2", "c3"])
 held = {"userId": users, "budgetId": owners, "updatedTime": aged}
@@ -149,8 +181,9 @@ TIDY = {
         id=plastic, status=st.sampled_from("AB"), type=st.just("P"), createdTime=st.just("2024-09-23T17:53:44Z"), **held
     ),
     "transactions": tidy(
-        id=st.sampled_from(["t1", "t2", "t3", "t4"]), uuid=st.just("u"), occurredTime=st.just("2026-01-01T00:00:00Z"),
+        id=ids, uuid=transaction_uuids, occurredTime=st.sampled_from(["2026-01-01T00:00:00Z", "2025-11-17T00:00:00Z"]),
         cardId=plastic, userName=st.sampled_from(["Agent 1", "Agent 2", "agent 2"]), currencyData=cents, **held,
+        **leads,
     ),
 }  # fmt: skip
 DIRTY = {folder: st.lists(files(folder), min_size=1, max_size=2) for folder in RECORDS}
@@ -166,7 +199,7 @@ BOOKKEEPING = {"sync_day", "ingested_at", "created_at", "updated_at"}
 
 
 def tables(db: Database, *without: str) -> dict[str, Any]:
-    names = db.rows("SELECT user_id, user_name FROM card_holders")
+    holders = db.rows("SELECT user_id, user_name, agent_id, match FROM card_holders")
     found = {
         table: {
             row[f"{table[:-1]}_id"]: {k: v for k, v in row.items() if k not in {*BOOKKEEPING, *without}}
@@ -175,14 +208,31 @@ def tables(db: Database, *without: str) -> dict[str, Any]:
         for table in RECORDS
     }
     newest = db.one("SELECT updated_time FROM sync_watermarks WHERE pipeline = 'transactions'")
-    return found | {"card_holders": {row["user_id"]: row["user_name"] for row in names}, "newest version": newest}
+    uuids = db.rows("SELECT transaction_uuid, transaction_id FROM transaction_uuids")
+    return found | {
+        "card_holders": {row["user_id"]: (row["user_name"], row["agent_id"], row["match"]) for row in holders},
+        "uuids": {row["transaction_uuid"]: row["transaction_id"] for row in uuids},
+        "newest version": newest,
+    }
 
 
-def expected(spend: Spend, agents: dict[int, model.Row]) -> dict[str, Any]:
-    cards, transactions = spend.linked(agents)
-    names = {user: name.decode() for user, (_, name) in spend.holders.items()}
-    found = {"budgets": spend.budgets, "cards": cards, "transactions": transactions, "card_holders": names}
-    return found | {"newest version": spend.newest_version}
+def purchases(db: Database) -> Any:
+    """The transactions that count, each with state and date, and which of them are one purchase."""
+    rows = db.rows("SELECT transaction_id, purchase_id, state, spent_on FROM spend_records")
+    together: dict[str, set[str]] = {}
+    for row in rows:
+        together.setdefault(row["purchase_id"], set()).add(row["transaction_id"])
+    states = {row["transaction_id"]: (row["state"], row["spent_on"]) for row in rows}
+    return states, set(map(frozenset, together.values()))
+
+
+def expected(spend: Spend) -> dict[str, Any]:
+    cards, transactions = spend.linked()
+    holders = {
+        user: (name.decode(), spend.agents.get(user), spend.matches[user]) for user, (_, name) in spend.holders.items()
+    }
+    found = {"budgets": spend.budgets, "cards": cards, "transactions": transactions, "card_holders": holders}
+    return found | {"uuids": spend.uuids, "newest version": spend.newest_version}
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
@@ -205,8 +255,9 @@ def test_any_days_in_any_order_leave_what_the_model_says(
             label, on = LABELS[number], date(2026, 1, day_of_month)
             sync_into(db, dump, label, on)
             model.sync(state, dump, label, on)
-            spend.sync(dump / f"sync-{label}", label, on)
-            assert tables(db) == expected(spend, state.agents)
+            spend.sync(dump / f"sync-{label}", label, on, state)
+            assert tables(db) == expected(spend)
+            assert purchases(db) == spend.purchases()
             assert watermarks(db) == state.newest | spend.newest
             for name in ("budget", "card", "transaction"):
                 said = {

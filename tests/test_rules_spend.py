@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import unicodedata
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
@@ -18,11 +20,25 @@ from pydantic import SecretStr
 
 from deskroll import status
 from deskroll.currencies import EXPONENTS, usd_rates
+from deskroll.postgres import database
 from deskroll.postgres.guard import Limits
+from deskroll.postgres.migrations import migrate
 from deskroll.settings import Settings
 from deskroll.sync import Outcome, Request
 from deskroll.sync import sync as run
-from tests.conftest import Database, Dump, Sync, agent, budget, card, sync_into, transaction
+from tests.conftest import (
+    Database,
+    Dump,
+    Sync,
+    agent,
+    another_server,
+    budget,
+    card,
+    other_servers,
+    sync_into,
+    transaction,
+)
+from tests.model_spend import fold
 from tests.test_bad_input import incompressible
 from tests.test_model import empty
 
@@ -570,7 +586,11 @@ class TestNewestWins:
         self, has_id_alone: bool, db: Database, dump: Dump, sync: Sync
     ) -> None:
         last = {"id": "T", "uuid": None} if has_id_alone else {"id": None, "uuid": "U"}
-        days = {"day1": {"id": None, "uuid": "U"}, "day2": {"id": "T", "uuid": "U"}, "day3": last}
+        days: dict[str, dict[str, Any]] = {
+            "day1": {"id": None, "uuid": "U"},
+            "day2": {"id": "T", "uuid": "U"},
+            "day3": last,
+        }
         newest = list(days)[-1]
         for day, keys in days.items():
             when = f"2026-01-0{day[3:]}T00:00:00Z"
@@ -693,22 +713,195 @@ class TestCardHolders:
             "mara": 1, "unal": 2, "twin": None, "blank": None, "mail": 4, "nobody": None, "near": None,
         }  # fmt: skip
 
-    def test_card_holders_change_with_the_agents(self, db: Database, dump: Dump, sync: Sync) -> None:
+    def test_card_holders_keep_their_agent_until_a_better_one_is_found(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        """Another of that name comes, the first gets another name, both get others."""
         spend(dump, "day1", cards=[card("c1", userId="u")])
         spend(dump, "day1", transactions=[transaction("t1", userId="u", userName="Mara Lind")])
-        dump.write("day2", "agent_details", [agent(1, contact={"name": "Mara Lind"})])
-        dump.write(
-            "day3", "agent_details", [agent(1, contact={"name": "Mara Lind"}), agent(2, contact={"name": "MARA LIND"})]
-        )
-        dump.write(
-            "day4", "agent_details", [agent(1, contact={"name": "Mara Berg"}), agent(2, contact={"name": "Mara Lind"})]
-        )
-        dump.write("day5", "agent_details", [agent(1), agent(2)])
+        days = {
+            2: ["Mara Lind"],
+            3: ["Mara Lind", "MARA LIND"],
+            4: ["Mara Berg", "Mara Lind"],
+            5: ["Agent 1", "Agent 2"],
+        }
+        for day, names in days.items():
+            some = [agent(n, contact={"name": name}) for n, name in enumerate(names, start=1)]
+            dump.write(f"day{day}", "agent_details", some)
         found = []
         for number in range(1, 6):
             sync(f"day{number}", f"2026-01-0{number}")
-            found.append(self.holders(db)["u"])
-        assert found == [None, 1, None, 2, None]
+            found.append((self.holders(db)["u"], db.one("SELECT match FROM card_holders")))
+        assert found == [(None, "none"), (1, "one"), (1, "several"), (1, "several"), (1, "several")]
+
+    def left(self, db: Database) -> list[str]:
+        return [row["card_id"] for row in db.rows("SELECT card_id FROM cards_of_inactive_agents ORDER BY 1")]
+
+    def use(self, dump: Dump, **names: str) -> None:
+        """Write a day on which each of these holders has a card, and uses it under a name."""
+        spend(dump, "day1", cards=[card(f"card of {user}", userId=user) for user in names])
+        some = [transaction(user, userId=user, userName=name, cardId=f"card of {user}") for user, name in names.items()]
+        spend(dump, "day1", transactions=some)
+
+    def test_card_holders_are_who_they_were_when_they_left_under_another_name(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        ada, ben = {"name": "Ada Frost"}, {"name": "Ben", "email": "ben@example.com"}
+        dump.write("day1", "agent_details", [agent(1, contact=ada), agent(2, contact=ben)])
+        self.use(dump, ada="ada frost", ben="BEN@example.com")
+        gone = [
+            agent(1, deactivated=True, contact={"name": "Deactivated User", "email": "gone-1@example.com"}),
+            agent(2, deactivated=True, contact={"name": "Ben", "email": "gone-2@example.com"}),
+        ]
+        dump.write("day2", "agent_details", gone)
+        sync("day1", "2026-01-05")
+        assert self.left(db) == []
+        outcome = sync("day2", "2026-01-06")
+        assert self.left(db) == ["card of ada", "card of ben"]
+        assert "transactions" not in {c.pipeline for c in outcome.published.changes}
+
+    def test_card_holders_are_found_by_names_of_days_that_come_later(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        """The day of the old name is a backfill."""
+        dump.write("day1", "agent_details", [agent(1, contact={"name": "Ada Frost"})])
+        dump.write("day2", "agent_details", [agent(1, deactivated=True, contact={"name": "Gone"})])
+        self.use(dump, ada="Ada Frost")
+        sync("day2", "2026-01-06")
+        sync("day1", "2026-01-05")
+        assert self.left(db) == ["card of ada"]
+
+    @pytest.mark.parametrize(
+        ("email", "while_back"), [("ada@example.com", []), ("another@example.com", ["card of ada"])]
+    )
+    def test_card_holders_who_come_back_under_another_id(
+        self, email: str, while_back: list[str], db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        """With the same e-mail it is the same person; else it may be another of that name."""
+        old = agent(1, contact={"name": "Ada Frost", "email": "ada@example.com"})
+        new = agent(2, contact={"name": "Ada Frost", "email": email})
+        dump.write("day1", "agent_details", [old, agent(9)])
+        dump.write("day2", "agent_details", [agent(9)])
+        dump.write("day3", "agent_details", [new, agent(9)])
+        dump.write("day4", "agent_details", [agent(9)])
+        self.use(dump, ada="Ada Frost")
+        found = []
+        for number in range(1, 5):
+            sync(f"day{number}", f"2026-01-0{number}")
+            found.append(self.left(db))
+        assert found == [[], ["card of ada"], while_back, ["card of ada"]]
+
+    def test_card_holders_who_left_are_not_hidden_by_another_of_their_name(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        first, second = (agent(n, contact={"name": "Ada Frost"}) for n in (1, 2))
+        for day, people in (("day1", [first]), ("day2", [first, second]), ("day3", [second])):
+            dump.write(day, "agent_details", people)
+        self.use(dump, ada="Ada Frost")
+        found = []
+        for number in range(1, 4):
+            sync(f"day{number}", f"2026-01-0{number}")
+            found.append(self.left(db))
+        assert found == [[], [], ["card of ada"]]
+
+    @pytest.mark.parametrize(("active", "who"), [((1,), 1), ((2,), 2), ((1, 2), None), ((), 2)])
+    def test_card_holders_of_whom_there_are_several(
+        self, active: tuple[int, ...], who: int | None, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        """The only active one; or, if all are gone, the one who was active last."""
+        people = {n: {"name": "Ada Frost", "email": f"ada{n}@example.com"} for n in (1, 2, 3)}
+        dump.write(
+            "day1", "agent_details", [agent(1, contact=people[1]), agent(3, contact=people[3], deactivated=True)]
+        )
+        dump.write("day2", "agent_details", [agent(2, contact=people[2]), agent(9)])
+        dump.write("day3", "agent_details", [agent(9), *(agent(n, contact=people[n]) for n in active)])
+        spend(dump, "day3", transactions=[transaction("t", userId="u", userName="Ada Frost")])
+        for number in range(1, 4):
+            sync(f"day{number}", f"2026-01-0{number}", allow_mass_change=True)
+        assert self.holders(db) == {"u": who}
+
+    def test_card_holders_are_compared_as_people_read_names(self, db: Database, dump: Dump, sync: Sync) -> None:
+        names = {
+            "Zo\u00eb \u00c5gren": "Zoe\u0308 A\u030agren",
+            "Jos\u00e9 Nunes": "JOS\u00c9\u00a0NUNES",
+            "J\u00fcrgen Gro\u00df": "J\u00dcRGEN GROSS",
+            "Ana  L\u00facia": "ana\u3000l\u00facia ",
+            "\u039d\u03af\u03ba\u03bf\u03c2": "\u039d\u038a\u039a\u039f\u03a3",
+            "\u0130pek I\u015f\u0131k": "ipek \u0131\u015f\u0131k",
+            "Ng Wei\u200b Ling": "\uff2e\uff27 Wei\u2002Ling",
+            "\ufb01nn": "Finn",
+        }
+        dump.write("day1", "agent_details", [agent(n, contact={"name": name}) for n, name in enumerate(names)])
+        some = [transaction(f"{n}", userId=f"{n}", userName=name) for n, name in enumerate(names.values())]
+        spend(dump, "day1", transactions=some)
+        sync("day1", "2026-01-05")
+        assert self.holders(db) == {str(n): n for n in range(len(names))}
+
+    def test_card_holders_are_compared_alike_on_every_server(self, url: str) -> None:
+        characters = [chr(n) for n in range(1, 0x110000) if unicodedata.category(chr(n)) not in {"Cn", "Cs"}]
+        expected = [(fold(one), fold(f"a{one}b"), fold(f"{one}\u03a3")) for one in characters]
+        select = """SELECT deskroll_fold(one), deskroll_fold('a' || one || 'b'), deskroll_fold(one || chr(931))
+            FROM unnest(%s::TEXT[]) WITH ORDINALITY AS one (one, nth) ORDER BY nth"""
+        with ExitStack() as servers:
+            urls = [url, *(servers.enter_context(another_server(name)) for name in other_servers())]
+            for server in urls:
+                with database.connect(server) as connection:
+                    migrate(connection)
+                    assert connection.execute(select, [characters]).fetchall() == expected, server
+
+    def test_card_holders_whom_nobody_knows_are_counted(self, db: Database, dump: Dump, sync: Sync) -> None:
+        twins = [agent(n, contact={"name": "Twin"}) for n in (1, 2)]
+        dump.write("day1", "agent_details", [*twins, agent(3)])
+        self.use(dump, x="Nobody", y="Nobody Else", z="Twin", known="Agent 3")
+        unused = [card("unused", userId="v"), card("frozen", userId="v", status="FROZEN"), card("odd", userId=None)]
+        spend(dump, "day1", cards=unused)
+        dump.write("day2", "agent_details", [*twins, agent(3)])
+        counted = [
+            ("card holders who match no agent", 2, ("x", "y")),
+            ("card holders who match several active agents", 1, ("z",)),
+            ("usable cards without a known holder", 5, ("card of x", "card of y", "card of z")),
+        ]
+        for number in (1, 2):
+            outcome = sync(f"day{number}", f"2026-01-0{number}")
+            assert sorted(one for one in told(outcome) if "holder" in one[0]) == counted
+            facts = status.status(Settings(database_url=SecretStr(db.url)))["facts"]
+            assert {label: facts[label] for label, *_ in counted} == {label: rows for label, rows, _ in counted}
+        reasons = db.rows("SELECT card_id, reason FROM cards_without_known_holder ORDER BY card_id")
+        assert {row["card_id"]: row["reason"] for row in reasons} == {
+            "card of x": "no agent has the name",
+            "card of y": "no agent has the name",
+            "card of z": "several active agents have the name",
+            "odd": "never used",
+            "unused": "never used",
+        }
+
+    def test_card_holders_without_an_id_are_known_by_uuid(self, db: Database, dump: Dump, sync: Sync) -> None:
+        dump.write("day1", "agent_details", [agent(1), agent(2)])
+        some = [
+            transaction("a", userId="u1", userUuid="x1", userName="Agent 1"),
+            transaction("b", userUuid="x1"),
+            transaction("c", userUuid="x2", userName="Agent 2"),
+        ]
+        cards = [card("c1", userUuid="x1"), card("c2", userId="u2", userUuid="x2"), card("c3", userUuid="x3")]
+        spend(dump, "day1", cards=cards, transactions=some)
+        sync("day1", "2026-01-05")
+        assert db.rows("SELECT user_id, user_uuid, agent_id FROM card_holders ORDER BY user_id") == [
+            {"user_id": "u1", "user_uuid": "x1", "agent_id": 1},
+            {"user_id": "x2", "user_uuid": "x2", "agent_id": 2},
+        ]
+        assert [row["agent_id"] for row in db.rows("SELECT agent_id FROM cards ORDER BY card_id")] == [1, 2, None]
+        assert [row["agent_id"] for row in db.rows("SELECT agent_id FROM transactions ORDER BY 1")] == [1, 1, 2]
+
+    def test_card_holders_who_are_others_take_their_link_away(self, db: Database, dump: Dump, sync: Sync) -> None:
+        """A uuid that stood for a holder turns out to be the id of one whom nobody knows."""
+        dump.write("day1", "agent_details", [agent(1)])
+        named = transaction("a", userId="u1", userUuid="x1", userName="Agent 1")
+        spend(dump, "day1", transactions=[named, transaction("b", userUuid="x1")])
+        spend(dump, "day2", transactions=[transaction("c", userId="x1", userName="Nobody")])
+        sync("day1", "2026-01-05")
+        outcome = sync("day2", "2026-01-06")
+        changes = {c.change: c.count for c in outcome.published.changes if c.pipeline == "transactions"}
+        assert changes == {"added": 1, "unlinked": 1}
 
     def test_card_holders_go_by_the_newest_name(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2)])

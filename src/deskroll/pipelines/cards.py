@@ -31,6 +31,11 @@ _STG_CARDS = f"""SELECT {", ".join(f.name for f in _CARD)}, source_file, record_
     {ORDERED_TIME}
 FROM cards_valid CROSS JOIN sync"""
 
+_UNKNOWN_HOLDERS = Drift(
+    """SELECT 'usable cards without a known holder', count(*), (array_agg(card_id ORDER BY card_id))[:3]
+    FROM cards_without_known_holder"""
+)
+
 CARDS = Pipeline(
     sources=(Source("cards", "cards", _CONTRACT),),
     staging=(Staging("stg_cards", _STG_CARDS),),
@@ -52,9 +57,11 @@ CARDS = Pipeline(
                 FROM stg_cards WHERE least(current_limit, recurring_limit) < 0"""
             ),
         ),
+        always=(_UNKNOWN_HOLDERS,),
     ),
     facts=(
         ("cards", "SELECT count(*) FROM cards"),
         ("cards of inactive agents that can still be used", "SELECT count(*) FROM cards_of_inactive_agents"),
+        ("usable cards without a known holder", "SELECT count(*) FROM cards_without_known_holder"),
     ),
 )

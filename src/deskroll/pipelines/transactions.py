@@ -142,6 +142,16 @@ _STG_CARD_HOLDERS = f"""WITH named AS (
 )
 SELECT user_id, user_uuid, user_name, updated_time FROM ranked WHERE nth = 1"""
 
+_MATCHES = {"none": "card holders who match no agent", "several": "card holders who match several active agents"}
+
+
+def _holders(match: str) -> Drift:
+    return Drift(
+        f"""SELECT '{_MATCHES[match]}', count(*), (array_agg(user_id ORDER BY user_id))[:3]
+        FROM card_holders WHERE match = '{match}'"""
+    )
+
+
 TRANSACTIONS = Pipeline(
     sources=(Source("transactions", "transactions", _CONTRACT),),
     staging=(
@@ -176,6 +186,10 @@ TRANSACTIONS = Pipeline(
                 FROM stg_transactions WHERE abs(amount - amount_usd) > 0.01"""
             ),
         ),
+        always=tuple(map(_holders, _MATCHES)),
     ),
-    facts=(("transactions", "SELECT count(*) FROM transactions"),),
+    facts=(
+        ("transactions", "SELECT count(*) FROM transactions"),
+        *((label, f"SELECT count(*) FROM card_holders WHERE match = '{match}'") for match, label in _MATCHES.items()),
+    ),
 )

@@ -56,7 +56,8 @@ class Publication:
     `stages` names the staging table of a final table where it is not `stg_` and its name.
     `changes` is the staging table in which the file leaves what it did, a row per `key` and `change`, and `who` a
     SELECT that names the bearer of a key. `guards` hold back a mass change. Where a run does not publish the pipeline,
-    it runs `otherwise` in its place, when all others are published.
+    it runs `otherwise` in its place, when all others are published. `drift` is told of what a run publishes, `always`
+    of what there is after any run.
     """
 
     pipeline: str
@@ -70,6 +71,7 @@ class Publication:
     otherwise: str | None = None
     guards: tuple[Guard, ...] = ()
     drift: tuple[Drift, ...] = ()
+    always: tuple[Drift, ...] = ()
 
     def read(self) -> str:
         """The SQL file."""
@@ -164,15 +166,11 @@ def publish(
             for table in publication.feeds:
                 did = [after - already for after, already in zip(written[table], before[table], strict=True)]
                 tables.append(_counts(connection, publication, table, did, sources, staged, changes, seconds))
-            drift += [
-                DriftCount(publication.pipeline, what, rows, tuple(examples))
-                for one in publication.drift
-                for what, rows, examples in connection.execute(one.select).fetchall()
-                if rows
-            ]
             mine_bad, first = _errors(connection, publication, run.sync_day)
             quarantine += mine_bad
             errors += first
+        for publication in publications:
+            drift += _drift(connection, publication, is_published=publication in chosen)
         if plan or refusals:
             raise Rollback(transaction)
         if limits.allow_mass_change:
@@ -188,6 +186,15 @@ def publish(
         quarantine,
         tuple(errors[:_ERRORS_TOLD]),
     )
+
+
+def _drift(connection: Connection, publication: Publication, *, is_published: bool) -> list[DriftCount]:
+    return [
+        DriftCount(publication.pipeline, what, rows, tuple(examples))
+        for one in (*(publication.drift if is_published else ()), *publication.always)
+        for what, rows, examples in connection.execute(one.select).fetchall()
+        if rows
+    ]
 
 
 def _errors(connection: Connection, publication: Publication, sync_day: str) -> tuple[int, list[Quarantined]]:
