@@ -293,7 +293,7 @@ def _promises_more(paths: list[Path], resource: str, folder: Folder) -> bool:
             if isinstance(document, dict) and any(isinstance(document.get(k), list) for k in ("results", resource)):
                 envelopes.append(document)
     following = [e for e in envelopes if e.get("nextPage")]
-    total = max((e.get("total") or 0 for e in envelopes), default=0)
+    total = max((int(e.get("total") or 0) for e in envelopes), default=0)
     return (bool(following) and len(following) == len(envelopes)) or total > len(folder.records)
 
 
