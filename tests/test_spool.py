@@ -43,6 +43,7 @@ TOKENS = [
 TOKENS += [
     '{"results": [',
     '{"next": null, "cards": [',
+    '{"errors": ["x"], "cards": [',
     "], ",
     "]}",
     '{"results": []}',
@@ -106,6 +107,9 @@ contents = st.lists(st.sampled_from(TOKENS), max_size=12).map("".join)
 )
 @example(some=[(".jsonl", '{"id": 1}\n{"id": -inf}\n'), (".json", '[{"id": [nan]}]')], how="direct")
 @example(some=[(".jsonl", '{"id": 1}\n\x0c\n{"id": 2}\x0c\n'), (".json", '[{"id": 1}\x0c]')], how="spooled")
+@example(some=[(".json", '{"errors": ["x"], "cards": [ ]}'), (".json", "[1]")], how="too long for memory")
+@example(some=[(".json", '{"cards": [], "errors": {"a": null}}'), (".json", " "), (".jsonl", " \n")], how="spooled")
+@example(some=[(".jsonl", " \n"), (".jsonl", "1")], how="direct")
 @example(some=[(".json.gz", '{"results": [{"id": 1.50}, 2], "next": []}')], how="too long for memory")
 def test_whatever_lies_beside_what_each_file_says_what_it_said(some: list[tuple[str, str]], how: str) -> None:
     folder = Path(tempfile.mkdtemp())

@@ -41,10 +41,10 @@ PartReader = Callable[[str, str, Batches, Path], Iterator[Part]]
 
 
 def listed(folder: str, root: str, batches: Batches, temp: Path) -> Iterator[Part]:
-    """Files that every executor sees under the same path; rows: path BINARY, size, begin, end BIGINT."""
+    """Files that every executor sees under the same path; rows: path BINARY, size, begin, end BIGINT, fault."""
     for number, row in enumerate(_rows(batches)):
         path = os.fsdecode(row["path"])
-        file = describe(folder, path, row["size"], root=root)
+        file = describe(folder, path, row["size"], root=root)._replace(fault=row["fault"])
         if row["begin"] is None:
             yield Part(file)
         else:
@@ -58,11 +58,11 @@ def listed(folder: str, root: str, batches: Batches, temp: Path) -> Iterator[Par
 
 
 def fetched(folder: str, _: str, batches: Batches, temp: Path) -> Iterator[Part]:
-    """Files that Spark has read; rows: path STRING, content BINARY."""
+    """Files that Spark has read, or not because of a fault; rows: path STRING, content BINARY, perhaps fault STRING."""
     for number, row in enumerate(_rows(batches)):
         place = _place(temp, number, row["path"])
         place.write_bytes(row["content"])
-        yield Part(describe(folder, str(place), len(row["content"])))
+        yield Part(describe(folder, str(place), len(row["content"]))._replace(fault=row.get("fault", "")))
 
 
 def fetched_lines(folder: str, _: str, batches: Batches, temp: Path) -> Iterator[Part]:

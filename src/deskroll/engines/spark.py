@@ -259,11 +259,11 @@ class Spark:
             return
         depth = re.sub(_SCHEME, "", folder.files[0].path).count("/")  # what lies deeper is in a sub-folder
         direct = F.length(F.regexp_replace(F.regexp_replace("path", _SCHEME, ""), "[^/]", "")) == depth
-        unread = [f for f in folder.files if f.fault or (_can_be_cut(f) and not f.size)]
-        if unread:  # nothing of these is to be fetched, or there is nothing to fetch
-            rows = [(f.path, b"") for f in unread]
-            yield self._session.createDataFrame(rows, "path STRING, content BINARY").coalesce(1), fetched
-        read = [f for f in folder.files if f not in unread]
+        unread = [(f.path, b"", f.fault) for f in folder.files if _is_nothing_to_fetch(f)]
+        if unread:
+            schema = "path STRING, content BINARY, fault STRING"
+            yield self._session.createDataFrame(unread, schema).coalesce(1), fetched
+        read = [f for f in folder.files if not _is_nothing_to_fetch(f)]
         if any(not _can_be_cut(f) for f in read):
             whole = _files(self._session, url, _WHOLE).where(direct & F.col("path").rlike(_IS_WHOLE))
             yield whole.select("path", "content"), fetched
@@ -277,19 +277,19 @@ class Spark:
         """Deal files out to tasks by size, and cut long files of lines."""
         total = sum(max(f.size, 0) + _FILE_COSTS for f in files)
         share = min(_TASK_BYTES, max(_TASK_BYTES // 16, total // (_cores(self._session) * _TASKS_PER_CORE)))
-        rows: list[tuple[int, bytes, int, int | None, int | None]] = []
+        rows: list[tuple[int, bytes, int, int | None, int | None, str]] = []
         filled = 0
         for file in files:
             path = os.fsencode(file.path)
             cuts = range(0, file.size, share) if _can_be_cut(file) and file.size > share else ()
             for begin in cuts:
                 end = min(begin + share, file.size)
-                rows.append((filled // share, path, file.size, begin, end))
+                rows.append((filled // share, path, file.size, begin, end, file.fault))
                 filled += end - begin
             if not cuts:
-                rows.append((filled // share, path, file.size, None, None))
+                rows.append((filled // share, path, file.size, None, None, file.fault))
                 filled += max(file.size, 0) + _FILE_COSTS
-        schema = "task INT, path BINARY, size BIGINT, begin BIGINT, end BIGINT"
+        schema = "task INT, path BINARY, size BIGINT, begin BIGINT, end BIGINT, fault STRING"
         return self._session.createDataFrame(rows, schema).repartitionById(rows[-1][0] + 1, F.col("task"))
 
     def _join_parts(self, table: str, columns: list[str]) -> Reading:
@@ -372,6 +372,11 @@ def _local(url: str) -> str:
 def _can_be_cut(file: SourceFile) -> bool:
     """Whether tasks can each take some lines of a file."""
     return file.is_lines and not file.compression
+
+
+def _is_nothing_to_fetch(file: SourceFile) -> bool:
+    """Whether a file is not to be read, or has no line that Spark could read."""
+    return bool(file.fault) or (_can_be_cut(file) and not file.size)
 
 
 def _cores(session: SparkSession) -> int:

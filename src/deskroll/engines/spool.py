@@ -173,6 +173,8 @@ def _long_list(
     if begin is None:
         raise ValueError
     tail = head[begin:]
+    if tail.lstrip(_SPACE)[:1] in {b"", b"]"}:  # an empty list, beside an error perhaps
+        raise ValueError
     for piece in pieces:
         if len(tail) > _MARGIN:
             yield tail[:-_MARGIN]
