@@ -93,15 +93,16 @@ WHERE context.pipeline = 'agents' AND NOT context.is_backfill AND today.is_rejec
 
 -- For the guards: how it was before the date. A first load changes nothing.
 INSERT INTO sync_date_changes (guarded, id, pipeline, sync_date, was_there)
-SELECT state.guarded, change.agent_id, context.pipeline, context.sync_date, state.was_there
+SELECT
+    state.guarded, change.agent_id, context.pipeline, context.sync_date,
+    CASE state.guarded
+        WHEN 'active agents' THEN change.change IN ('deactivated', 'missing')
+        WHEN 'inactive agents' THEN change.change = 'reactivated'
+        ELSE change.change <> 'added'
+    END
 FROM sync_context AS context
 CROSS JOIN stg_agent_changes AS change
-CROSS JOIN LATERAL (
-    VALUES
-    ('active agents', change.change IN ('deactivated', 'missing')),
-    ('inactive agents', change.change = 'reactivated'),
-    ('agents', change.change <> 'added')
-) AS state (guarded, was_there)
+CROSS JOIN (VALUES ('agents'), ('active agents'), ('inactive agents')) AS state (guarded)
 WHERE
     context.pipeline = 'agents'
     AND NOT context.is_backfill

@@ -64,17 +64,29 @@ SELECT
     CASE WHEN state.is_active THEN 'agents active on that date' ELSE 'agents inactive on that date' END,
     today.agent_id,
     0,
-    coalesce(coalesce(change.deactivated, before.is_active) = state.is_active, false),
+    coalesce(coalesce(change.deactivated, earlier.is_active) = state.is_active, false),
     today.is_active = state.is_active,
     false
 FROM sync_context AS context
+CROSS JOIN
+    LATERAL (
+        SELECT
+            coalesce(
+                (
+                    SELECT max(older.sync_date)
+                    FROM agent_status_history AS older
+                    WHERE older.sync_date < context.sync_date
+                ),
+                (
+                    SELECT min(newer.sync_date)
+                    FROM agent_status_history AS newer
+                    WHERE newer.sync_date > context.sync_date
+                )
+            ) AS sync_date
+    ) AS compared
 JOIN agent_status_history AS today ON today.sync_date = context.sync_date
-LEFT JOIN agent_status_history AS before
-    ON before.agent_id = today.agent_id
-    AND before.sync_date = coalesce(
-        (SELECT max(older.sync_date) FROM agent_status_history AS older WHERE older.sync_date < context.sync_date),
-        (SELECT min(newer.sync_date) FROM agent_status_history AS newer WHERE newer.sync_date > context.sync_date)
-    )
+LEFT JOIN agent_status_history AS earlier
+    ON earlier.agent_id = today.agent_id AND earlier.sync_date = compared.sync_date
 LEFT JOIN stg_agent_changes AS change ON change.agent_id = today.agent_id AND change.change = 'history changed'
 CROSS JOIN (VALUES (true), (false)) AS state (is_active)
 WHERE context.pipeline = 'agents' AND context.is_backfill;
