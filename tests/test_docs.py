@@ -227,7 +227,7 @@ def test_the_page_on_adding_a_pipeline_adds_one(shell: Shell, dump: Dump, db: Da
     environment = {k: v for k, v in shell.environment.items() if not k.startswith("COV")}
     environment["PYTHONPATH"] = str(tmp_path / "src")
     plan = shell.run("sync", dump.path, "--day", "day1", "--plan", "--max-rejected", "0", "--json", env=environment)
-    assert "1 of 2 records were rejected" in json.loads(plan.stdout)["published"]["refusals"][0]
+    assert "1 of 2 records were rejected" in json.loads(plan.stdout)["published"]["refusals"][0]["message"]
     assert db.rows("SELECT * FROM skills") == []
     db.rows("DELETE FROM stg_syncs WHERE pipeline = 'skills' RETURNING pipeline")
     by_hand = shell.run("sql", "skills", env=environment).stdout
