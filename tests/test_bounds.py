@@ -64,7 +64,7 @@ def new_id(folder: str, number: int) -> str | int:
 
 def run(shell: Shell, dump: Dump) -> int:
     """Sync a day; returns the most memory that it took, in MiB."""
-    command = [sys.executable, "-m", "deskroll", "sync", str(dump.path), "--day", "day1"]
+    command = [sys.executable, "-m", "deskroll", "sync", str(dump.path), "--day", "day1", "--max-rejected", "100%"]
     process = subprocess.Popen(command, env=shell.environment, stdout=subprocess.PIPE, cwd=dump.path)
     assert process.stdout is not None
     said = process.stdout.read()

@@ -226,7 +226,8 @@ def test_the_page_on_adding_a_pipeline_adds_one(shell: Shell, dump: Dump, db: Da
     dump.write("day1", "skills", [{"id": 1, "name": "Printers"}, {"id": "x", "name": "Bad"}])
     environment = {k: v for k, v in shell.environment.items() if not k.startswith("COV")}
     environment["PYTHONPATH"] = str(tmp_path / "src")
-    plan = shell.run("sync", dump.path, "--day", "day1", "--plan", "--max-rejected", "0", "--json", env=environment)
+    day1 = ("--day", "day1", "--sync-date", "2026-01-05")
+    plan = shell.run("sync", dump.path, *day1, "--plan", "--max-rejected", "0", "--json", env=environment)
     assert "1 of 2 records were rejected" in json.loads(plan.stdout)["published"]["refusals"][0]["message"]
     assert db.rows("SELECT * FROM skills") == []
     db.rows("DELETE FROM stg_syncs WHERE pipeline = 'skills' RETURNING pipeline")
@@ -234,12 +235,12 @@ def test_the_page_on_adding_a_pipeline_adds_one(shell: Shell, dump: Dump, db: Da
     done = shell.run("db", "shell", env=environment, input=by_hand)
     assert done.returncode != 0
     assert "Nothing is staged of skills." in done.stderr
-    assert shell.run("stage", dump.path, "--day", "day1", "--only", "skills", env=environment).returncode == 0
+    assert shell.run("stage", dump.path, *day1, "--only", "skills", env=environment).returncode == 0
     done = shell.run("db", "shell", env=environment, input=by_hand)
     assert done.returncode == 0, done.stderr
     assert db.rows("DELETE FROM skills RETURNING name") == [{"name": "Printers"}]
     for _ in range(2):
-        done = shell.run("sync", dump.path, "--day", "day1", "--sync-date", "2026-01-05", env=environment)
+        done = shell.run("sync", dump.path, *day1, env=environment)
         assert done.returncode == 0, done.stderr
     assert db.rows("SELECT * FROM skills") == [{"skill_id": 1, "name": "Printers"}]
     assert db.one("SELECT error_message FROM skill_pipeline_errors").startswith('id: found "x", expected an integer')

@@ -128,6 +128,13 @@ class TestGains:
         write(dump, "day1", people(20), list(range(12)))
         write(dump, "day2", people(20))
         sync("day1", "2026-01-05")
+        sync("day2", "2026-01-06")
+        assert active(db) == 12
+
+    def test_leavers_who_all_come_back_are_refused(self, db: Database, dump: Dump, sync: Sync) -> None:
+        write(dump, "day1", people(20), list(range(12)))
+        write(dump, "day2", people(20), list(range(20)))
+        sync("day1", "2026-01-05")
         with pytest.raises(Refused, match="8 of 8 inactive agents would become active again"):
             sync("day2", "2026-01-06")
         assert active(db) == 12

@@ -110,7 +110,7 @@ def test_hostile_input_costs_itself_alone(part: int, db: Database, dump: Dump, t
     for one in some:
         empty(db)
         path = dump.write("day1", one.folder, one.data, one.file)
-        sync_into(db.url, str(dump.path), "day1", "2026-01-05", allow_mass_change=True)
+        sync_into(db.url, str(dump.path), "day1", "2026-01-05", allow_mass_change=True, max_rejected="100%")
         judge(db, dump)
         path.unlink()
         torture.count("hostile inputs, each alone")
@@ -120,7 +120,7 @@ def test_all_hostile_input_at_once(shell: Shell, db: Database, dump: Dump) -> No
     write_good(dump)
     for one in EVERY:
         dump.write("day1", one.folder, one.data, one.file)
-    done = shell.run("sync", dump.path, "--day", "day1", "--sync-date", "2026-01-05")
+    done = shell.run("sync", dump.path, "--day", "day1", "--sync-date", "2026-01-05", "--max-rejected", "100%")
     assert done.returncode == 0, done.stderr
     judge(db, dump)
     assert shell.run("errors", "--json").returncode == 0
