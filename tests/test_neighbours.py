@@ -52,7 +52,7 @@ def test_two_syncs_started_together_are_as_one_after_the_other(shell: Shell, db:
     assert db.one("SELECT count(*) FROM agents") == 25
     inserted = db.rows("SELECT inserted FROM sync_run_tables WHERE table_name = 'agents' ORDER BY run_id")
     assert [row["inserted"] for row in inserted] == [25, 0]
-    assert db.one("SELECT count(*) FROM agent_pipeline_errors") == 7
+    assert db.one("SELECT count(*) FROM agent_pipeline_errors") == 8
 
 
 def test_two_days_started_together_are_as_one_after_the_other(
@@ -169,7 +169,7 @@ def test_a_reader_in_a_long_transaction_neither_waits_nor_is_waited_for(db: Data
         for day in ("day2", "day3", "tran"):
             sync_into(f"{db.url}&options=-c%20lock_timeout%3D5s", str(SAMPLE), day, DAYS[day], allow_mass_change=True)
         assert reader.execute(select).fetchall() == before
-    assert db.one("SELECT count(*) FROM agents") == 28
+    assert db.one("SELECT count(*) FROM agents") == 29
 
 
 @pytest.mark.parametrize("table", ["agents", "stg_agents", "transactions", "sync_runs", "stg_pipeline_errors"])
@@ -183,7 +183,7 @@ def test_a_lock_that_somebody_holds_is_given_up_on_in_time(table: str, db: Datab
             sync_into(url, str(SAMPLE), "day2", "2026-01-06", allow_mass_change=True)
     assert db.versions() == before
     sync_into(url, str(SAMPLE), "day2", "2026-01-06", allow_mass_change=True)
-    assert db.one("SELECT count(*) FROM agents") == 28
+    assert db.one("SELECT count(*) FROM agents") == 29
 
 
 def test_a_table_that_is_changed_meanwhile_is_seen_as_it_is_or_not_at_all(db: Database, dump: Dump, sync: Sync) -> None:

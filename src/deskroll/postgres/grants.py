@@ -8,7 +8,17 @@ from psycopg import sql
 from deskroll.postgres.migrations import names
 
 # Rows of these are taken away when a day no longer states them, or states them anew.
-_EMPTIED: Final = {"agent_availability", "agent_group_membership", "group_membership", "sync_date_changes"}
+_EMPTIED: Final = {
+    "agent_availability",
+    "agent_group_membership",
+    "agent_role_history",
+    "agent_role_mapping",
+    "group_membership",
+    "sync_date_changes",
+    "transactions",
+    "unlinked_agent_roles",
+    "unlinked_group_members",
+}
 
 
 def to_sync(database: str, schema: str, role: str) -> str:

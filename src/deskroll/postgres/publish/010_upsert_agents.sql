@@ -108,7 +108,7 @@ WHERE
     AND NOT context.is_backfill
     AND change.change IN ('added', 'deactivated', 'missing', 'reactivated')
     AND EXISTS (SELECT FROM agents)
-ON CONFLICT DO NOTHING;
+ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 INSERT INTO agents (
     agent_id, email, name, job_title, language, mobile, phone, time_zone, available, deactivated, status, focus_mode,
@@ -293,7 +293,7 @@ SELECT
 FROM sync_context AS context
 CROSS JOIN agent_group_membership_changes AS change
 WHERE context.pipeline = 'agents' AND EXISTS (SELECT FROM agent_group_membership)
-ON CONFLICT DO NOTHING;
+ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 DELETE FROM agent_group_membership
 USING agent_group_membership_changes AS change
@@ -385,7 +385,7 @@ WHERE
     AND named.name IS NOT NULL
     AND (context.is_backfill OR today.agent_id IN (SELECT change.agent_id FROM stg_agent_changes AS change))
     AND length(folded.name) BETWEEN 1 AND 500
-ON CONFLICT DO NOTHING;
+ON CONFLICT (agent_id, name, is_email) DO NOTHING;
 
 SELECT deskroll_replace_quarantine('agents'::TEXT, 'agent_pipeline_errors'::REGCLASS, 'agent_id'::NAME);
 

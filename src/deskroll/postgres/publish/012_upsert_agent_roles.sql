@@ -71,7 +71,7 @@ SELECT
 FROM sync_context AS context
 CROSS JOIN stg_agent_role_changes AS change
 WHERE context.pipeline = 'agent_roles' AND EXISTS (SELECT FROM agent_role_mapping)
-ON CONFLICT DO NOTHING;
+ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 SELECT deskroll_change_agent_roles();
 

@@ -69,7 +69,7 @@ SELECT
 FROM sync_context AS context
 CROSS JOIN group_membership_changes AS change
 WHERE context.pipeline = 'groups' AND EXISTS (SELECT FROM group_membership)
-ON CONFLICT DO NOTHING;
+ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 DELETE FROM group_membership
 USING group_membership_changes AS change
@@ -102,7 +102,7 @@ SELECT next.group_id, next.agent_id
 FROM next_members AS next
 WHERE NOT next.is_known
 ORDER BY next.group_id, next.agent_id
-ON CONFLICT DO NOTHING;
+ON CONFLICT (group_id, agent_id) DO NOTHING;
 
 SELECT deskroll_link_group_members();
 
@@ -159,7 +159,7 @@ FROM sync_context AS context
 CROSS JOIN next_groups AS next
 JOIN groups AS known ON known.group_id = next.group_id
 WHERE context.pipeline = 'groups' AND (next.parent_group_id IS NULL) <> (known.parent_group_id IS NULL)
-ON CONFLICT DO NOTHING;
+ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 UPDATE groups SET
     name = next.name,

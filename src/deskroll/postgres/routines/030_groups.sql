@@ -38,7 +38,7 @@ RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     INSERT INTO group_membership (group_id, agent_id)
     SELECT arrived.group_id, arrived.agent_id FROM arrived
     ORDER BY arrived.group_id, arrived.agent_id
-    ON CONFLICT DO NOTHING;
+    ON CONFLICT (group_id, agent_id) DO NOTHING;
 $$;
 COMMENT ON FUNCTION deskroll_link_group_members IS 'Make the agents that have arrived members of the groups that named them.';
 
