@@ -36,9 +36,13 @@ RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
         RETURNING unlinked_group_members.group_id, unlinked_group_members.agent_id
     )
     INSERT INTO group_membership (group_id, agent_id)
-    SELECT arrived.group_id, arrived.agent_id FROM arrived
-    ORDER BY arrived.group_id, arrived.agent_id
-    ON CONFLICT (group_id, agent_id) DO NOTHING;
+    SELECT arrived.group_id, arrived.agent_id
+    FROM arrived
+    WHERE NOT EXISTS (
+        SELECT FROM group_membership AS known
+        WHERE known.group_id = arrived.group_id AND known.agent_id = arrived.agent_id
+    )
+    ORDER BY arrived.group_id, arrived.agent_id;
 $$;
 COMMENT ON FUNCTION deskroll_link_group_members IS 'Make the agents that have arrived members of the groups that named them.';
 
