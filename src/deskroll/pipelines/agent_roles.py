@@ -1,7 +1,7 @@
 """The agent_roles pipeline: what agents and roles say of each other today, against what was known, as transitions."""
 
 from deskroll.flatten import states
-from deskroll.pipelines.agents import MASTER_LIST, ROSTER, elements, statements
+from deskroll.pipelines.agents import MASTER_LIST, NAMED_AGENTS, ROSTER, elements
 from deskroll.pipelines.pipeline import Pipeline, Staging
 from deskroll.pipelines.roles import ADMIN_ROLES
 from deskroll.postgres.guard import Guard, membership
@@ -17,21 +17,10 @@ from deskroll.postgres.publish import Publication
 # its record was rejected or may stand in an unreadable file. Else it is silent.
 #
 # What a side stated last stays known until it says something else. If either side is unsure, nothing is removed.
-_STG_AGENT_ROLES = f"""WITH master AS (
-    {statements(MASTER_LIST)}
-), listed AS (
-    {statements(ROSTER)}
-), agent AS (
-    SELECT named.agent_id, is_in_master, states_roles,
+_STG_AGENT_ROLES = f"""WITH agent AS (
+    SELECT named.agent_id, is_in_master, states_role_ids AS states_roles,
         is_rejected AND (known_agents.agent_id IS NOT NULL OR NOT is_valid) AS is_rejected
-    FROM (
-        SELECT coalesce(master.agent_id, listed.agent_id) AS agent_id,
-            master.agent_id IS NOT NULL AS is_in_master,
-            coalesce(master.states_role_ids, false) OR coalesce(listed.states_role_ids, false) AS states_roles,
-            coalesce(master.is_rejected, listed.is_rejected) AS is_rejected,
-            coalesce(master.is_valid, false) OR coalesce(listed.is_valid, false) AS is_valid
-        FROM master FULL JOIN listed ON listed.agent_id = master.agent_id
-    ) AS named LEFT JOIN known_agents ON known_agents.agent_id = named.agent_id
+    FROM ({NAMED_AGENTS}) AS named LEFT JOIN known_agents ON known_agents.agent_id = named.agent_id
 ), role AS (
     SELECT coalesce(valid.role_id, bad.role_id) AS role_id, coalesce(valid.is_superseded, true) AS is_rejected,
         {states("valid.agent_ids")} AS states_agents

@@ -75,7 +75,7 @@ _COLUMNS = ", ".join(f.name for f in _VALUES)
 _UNKNOWN = ", ".join(f.name if f.name == "agent_id" else f"CAST(NULL AS {f.type.sql})" for f in _VALUES)
 
 
-def statements(source: Source) -> str:
+def _statements(source: Source) -> str:
     """Select what a folder says of each agent that it names: one row an agent.
 
     `is_rejected`: its newest record was, as far as can be told. `is_valid`: it has a valid one. `states_…`: that one
@@ -91,26 +91,30 @@ def statements(source: Source) -> str:
     FROM {source.valid} AS valid FULL JOIN {source.rejected} AS bad ON bad.agent_id = valid.agent_id"""
 
 
-# One row per agent that the day names. `deactivated` is NULL if the day cannot tell: the agent is not on an incomplete
-# roster. If the folders disagree, the newer record decides, and of two of one age the one that says true.
-# `is_rejected`: what is stored of the agent stays; the row carries values for an agent that is not yet known.
-_STG_AGENTS = f"""WITH master AS (
-    {statements(MASTER_LIST)}
-), listed AS (
-    {statements(ROSTER)}
-), named AS (
-    SELECT coalesce(master.agent_id, listed.agent_id) AS agent_id,
-        listed.agent_id IS NOT NULL AS is_listed,
-        coalesce(master.is_rejected, listed.is_rejected) AS is_rejected,
-        CASE
-            WHEN master.updated_at > listed.updated_at THEN coalesce(master.deactivated, listed.deactivated)
-            WHEN master.updated_at < listed.updated_at THEN coalesce(listed.deactivated, master.deactivated)
-            ELSE coalesce(master.deactivated, false) OR coalesce(listed.deactivated, false)
-        END AS says_deactivated,
-        coalesce(master.states_availability, false) OR coalesce(listed.states_availability, false)
-            AS states_availability,
-        coalesce(master.states_group_ids, false) OR coalesce(listed.states_group_ids, false) AS states_groups
-    FROM master FULL JOIN listed ON listed.agent_id = master.agent_id
+def _either(column: str) -> str:
+    return f"coalesce(master.{column}, false) OR coalesce(listed.{column}, false)"
+
+
+# One row per agent that either folder names. If they disagree on `deactivated`, the newer record decides, and of two of
+# one age the one that says true.
+NAMED_AGENTS = f"""SELECT coalesce(master.agent_id, listed.agent_id) AS agent_id,
+    master.agent_id IS NOT NULL AS is_in_master,
+    listed.agent_id IS NOT NULL AS is_listed,
+    coalesce(master.is_rejected, listed.is_rejected) AS is_rejected,
+    {_either("is_valid")} AS is_valid,
+    CASE
+        WHEN master.updated_at > listed.updated_at THEN coalesce(master.deactivated, listed.deactivated)
+        WHEN master.updated_at < listed.updated_at THEN coalesce(listed.deactivated, master.deactivated)
+        ELSE {_either("deactivated")}
+    END AS says_deactivated,
+    {", ".join(f"{_either(f'states_{item.name}')} AS states_{item.name}" for item in _ROSTER.lists)}
+FROM ({_statements(MASTER_LIST)}) AS master
+FULL JOIN ({_statements(ROSTER)}) AS listed ON listed.agent_id = master.agent_id"""
+
+# `deactivated` is NULL if the day cannot tell: the agent is not on an incomplete roster. `is_rejected`: what is stored
+# of the agent stays; the row carries values for an agent that is not yet known.
+_STG_AGENTS = f"""WITH named AS (
+    {NAMED_AGENTS}
 ), loaded AS (
     SELECT {_COLUMNS} FROM agent_details_valid
     UNION ALL
@@ -127,7 +131,7 @@ SELECT {_COLUMNS},
         WHEN is_listed OR (is_complete AND NOT is_found) THEN false
         WHEN is_complete THEN true
     END AS deactivated,
-    is_rejected, states_availability, states_groups, sync.sync_day, sync.source
+    is_rejected, states_availability, states_group_ids AS states_groups, sync.sync_day, sync.source
 FROM loaded JOIN named USING (agent_id) CROSS JOIN roster CROSS JOIN sync"""
 
 _DETAILS = (

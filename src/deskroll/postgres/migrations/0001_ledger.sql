@@ -132,7 +132,7 @@ COMMENT ON TABLE stg_sync_sources IS 'What was read: one row per source folder o
 COMMENT ON COLUMN stg_sync_sources.pipeline IS 'Pipeline.';
 COMMENT ON COLUMN stg_sync_sources.source IS 'Folder, or folder.list.';
 COMMENT ON COLUMN stg_sync_sources.is_folder IS 'Whether it is a folder.';
-COMMENT ON COLUMN stg_sync_sources.found IS 'Whether the day has the folder.';
+COMMENT ON COLUMN stg_sync_sources.found IS 'Whether the day has the folder or, of a list, whether a valid record has it.';
 COMMENT ON COLUMN stg_sync_sources.complete IS 'Whether all of it is there and could be read; if not, absence does not count.';
 COMMENT ON COLUMN stg_sync_sources.records_read IS 'Records, or elements, read.';
 COMMENT ON COLUMN stg_sync_sources.duplicates IS 'Valid ones that lost to a newer one with the same key.';
