@@ -48,7 +48,7 @@ def test_a_label_of_which_the_order_is_not_known() -> None:
 
 @pytest.mark.parametrize("label", ["2026-02-30", "2026-13-01", "31.02.2026"])
 def test_a_date_that_the_calendar_does_not_have(label: str) -> None:
-    with pytest.raises(UsageError, match="no date"):
+    with pytest.raises(UsageError, match="not a date"):
         days.check(label, None)
 
 

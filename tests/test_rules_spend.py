@@ -1198,7 +1198,7 @@ class TestDriftOfSpend:
         assert [(d.drift, d.rows, d.examples) for d in outcome.published.drift] == [
             ("unknown status LOST", 2, ("c1", "c2")),
             ("unknown type PAPER", 1, ("c3",)),
-            ("unknown transaction_type GIFT, which is no spend: 12.34 USD", 1, ("t9",)),
+            ("unknown transaction_type GIFT, which is not spend: 12.34 USD", 1, ("t9",)),
             ("amounts that are off the computed one by more than a cent", 1, ("t2",)),
         ]
         rows = db.rows("SELECT pipeline, drift, rows, examples FROM sync_run_drift ORDER BY rows DESC, drift LIMIT 1")

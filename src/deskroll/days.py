@@ -46,7 +46,7 @@ def check(label: str, given: date | None) -> None:
     if not on and _looks_like_date(label):
         near = " or ".join(f"--day {found}" for found in dict.fromkeys(_dates_in(label)))
         raise UsageError(
-            f"The day {label!r} is no date of the form YYYY-MM-DD, although it holds one.",
+            f"The day {label!r} is not a date of the form YYYY-MM-DD, although it holds one.",
             (f"Did you mean {near}? " if near else "") + "If the folder has this name, give --sync-date too.",
         )
 
@@ -83,7 +83,8 @@ def _undated(label: str, published: date | None) -> DayDate:
             "Give the date up to which it was made: --sync-date YYYY-MM-DD.",
         )
     today = datetime.now(UTC).date()
-    return DayDate(today, (f"{label!r} is no date (YYYY-MM-DD), and stands for today, {today}; or give --sync-date",))
+    note = f"{label!r} is not a date (YYYY-MM-DD), and stands for today, {today}; or give --sync-date"
+    return DayDate(today, (note,))
 
 
 def date_of(label: str) -> date | None:

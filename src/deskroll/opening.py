@@ -35,7 +35,7 @@ def open_file(file: SourceFile) -> IO[bytes]:
     """Open a file of a dump.
 
     Raises:
-        Unreadable: it cannot be opened, is no regular file, lies out of the dump, or is not to be opened at all.
+        Unreadable: it cannot be opened, is not a regular file, lies out of the dump, or is not to be opened at all.
     """
     return os.fdopen(open_descriptor(file), "rb")
 
@@ -99,8 +99,8 @@ def open_bytes(file: SourceFile) -> Iterator[bytes]:
     """The file's bytes, unpacked, in chunks of at most a few MB.
 
     Raises:
-        Unreadable: it cannot be opened, is no regular file, lies out of the dump, or its compressed data are damaged,
-            cut short or a bomb.
+        Unreadable: it cannot be opened, is not a regular file, lies out of the dump, or its compressed data are
+            damaged, cut short or a bomb.
     """
     unpacked = 0
     try:

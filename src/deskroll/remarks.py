@@ -1,11 +1,16 @@
-"""What a reader of a run must know of the folders that it read: why one is incomplete, and what was passed over."""
+"""The notes on a run: why a folder is incomplete, what was passed over, and what else its reader must know."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import date
 from typing import Any, Final
 
 from deskroll.engines import Engine, Reading
 from deskroll.flatten import PARSE_ERROR
+from deskroll.pipelines.pipeline import Pipeline
+from deskroll.postgres.ledger import Run
+from deskroll.postgres.publish import Published
+from deskroll.postgres.staging import StagedSource, StagedSync
 from deskroll.source import Folder
 
 _NAMED: Final = 3  # files, or reasons, that a note names
@@ -46,6 +51,81 @@ def of_day(entries: Iterable[str], known: Iterable[str]) -> list[str]:
     folders = [f"{name}/" for name in known]
     others = [_with_nearest(name, folders) for name in entries if name not in folders]
     return [f"passed over: {_few(others)}"] if others else []
+
+
+def of_replaced(
+    pipelines: list[Pipeline], held: list[StagedSync], now: list[StagedSync], reused: list[str]
+) -> Iterator[str]:
+    """Say what a plan puts in the place of what `deskroll stage` has left, and nobody has published yet."""
+    kept = {s.pipeline for s in now if s.purpose == "stage" and s.pipeline in reused}
+    lost = [s for s in held if s.purpose == "stage" and s.pipeline not in kept]
+    names = [s.pipeline for p in pipelines for s in lost if s.pipeline == p.name]
+    if names:
+        days = " and ".join(sorted({s.sync_day for s in lost if s.pipeline in names}))
+        yield (
+            f"this plan has replaced what `deskroll stage` had left of {days} ({', '.join(names)}): run"
+            " `deskroll stage` again before `deskroll publish`"
+        )
+
+
+def of_backfill(run: Run, newer: dict[date, list[str]]) -> Iterator[str]:
+    """Say of which pipelines a run is a backfill, and what it fills in."""
+    for until, names in newer.items():
+        filled = f"the status of agents on {run.sync_date} is filled in, and " if "agents" in names else ""
+        yield (
+            f"a backfill: {', '.join(names)} {'is' if len(names) == 1 else 'are'} published up to {until}; {filled}"
+            "what is known to be newer stays"
+        )
+
+
+def of_published(published: Published) -> Iterator[str]:
+    """Say whose values are old, and which mass changes were let through because they lose nothing."""
+    for count in (c.count for c in published.changes if c.change == "stale"):
+        yield (
+            "1 agent keeps old values because its record is in quarantine"
+            if count == 1
+            else f"{count:,} agents keep old values because their records are in quarantine"
+        )
+    for change in published.noticed:
+        yield f"a mass change: {change}; see that this is the right dump"
+
+
+def of_input(pipelines: list[Pipeline], sources: list[StagedSource], reused: list[str]) -> Iterator[str]:
+    """Say what a reader of the result must know about the input."""
+    for name in reused:
+        yield f"{name}: the files are those that staging holds already, and were not read again (--reread reads them)"
+    skipped = [p for p in pipelines if p.name not in {s.pipeline for s in sources}]
+    if skipped:
+        wanted_by = (f"{p.name} ({', '.join(f'{s.folder}/' for s in p.sources)})" for p in skipped)
+        yield f"the day has no folder for, and so skipped: {', '.join(wanted_by)}"
+    absent = {s.folder: s.absent for p in pipelines for s in p.sources}
+    for source in sources:
+        if not source.is_folder:
+            continue
+        if not source.found and not source.complete:
+            yield (
+                f"the day has no {source.source}/, although an earlier day has: the roster is incomplete. Agents"
+                " missing from the master list were not deactivated, and nobody was reactivated"
+            )
+        elif not source.found and absent[source.source]:
+            yield f"the day has no {source.source}/: {absent[source.source]}"
+        yield from source.notes
+    yield from _of_absent_keys(pipelines, sources)
+
+
+def _of_absent_keys(pipelines: list[Pipeline], sources: list[StagedSource]) -> Iterator[str]:
+    """Say which lists no record has, of a table that a folder with valid records could have told."""
+    valid = {s.source for s in sources if s.is_folder and s.records_read > s.rejected}
+    stated = {s.source: s.found for s in sources if not s.is_folder}
+    missing: dict[str, list[str]] = {}
+    for fed in dict.fromkeys(lists for p in pipelines for lists in p.publication.feeds.values()):
+        asked = [name for name in fed if name in stated and name.partition(".")[0] in valid]
+        for name in asked:
+            folder, _, key = name.partition(".")
+            if not any(stated[other] for other in asked if other.endswith(f".{key}")):
+                missing.setdefault(folder, []).append(key)
+    for folder, keys in missing.items():
+        yield f"no record in {folder}/ has the key {' or '.join(keys)}: what is stored of these stays as it is"
 
 
 def _with_nearest(name: str, folders: list[str]) -> str:

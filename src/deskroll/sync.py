@@ -284,7 +284,7 @@ def _stage(
     staged = Staged([], {}, []) if reread else _reuse(connection, present, syncs)
     staged.notes.extend(remarks.of_day(engine.list_day(day), [s.folder for p in PIPELINES for s in p.sources]))
     if purpose == "plan":
-        staged.notes.extend(_of_replaced(pipelines, held, staging.staged(connection)[0], staged.reused))
+        staged.notes.extend(remarks.of_replaced(pipelines, held, staging.staged(connection)[0], staged.reused))
     rest = [p for p in pipelines if p.name not in staged.reused]
     staging.begin(connection, [p.name for p in rest])
     unread = [p for p in present if p in rest]
@@ -319,21 +319,6 @@ def _lost(connection: Connection, folders: dict[str, Folder], run: ledger.Run) -
     name = ROSTER.folder
     is_lost = name in folders and not folders[name].found and since is not None and since < run.sync_date
     return frozenset({name} if is_lost else ())
-
-
-def _of_replaced(
-    pipelines: list[Pipeline], held: list[StagedSync], now: list[StagedSync], reused: list[str]
-) -> Iterator[str]:
-    """Say what a plan puts in the place of what `deskroll stage` has left, and nobody has published yet."""
-    kept = {s.pipeline for s in now if s.purpose == "stage" and s.pipeline in reused}
-    lost = [s for s in held if s.purpose == "stage" and s.pipeline not in kept]
-    names = [s.pipeline for p in pipelines for s in lost if s.pipeline == p.name]
-    if names:
-        days = " and ".join(sorted({s.sync_day for s in lost if s.pipeline in names}))
-        yield (
-            f"this plan has replaced what `deskroll stage` had left of {days} ({', '.join(names)}): run"
-            " `deskroll stage` again before `deskroll publish`"
-        )
 
 
 def _describe_sync(
@@ -418,73 +403,10 @@ def _publish(
     publications = [p.publication for p in PIPELINES]
     newer = ledger.published_after(connection, [p.name for p in pipelines], run.sync_date)
     published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
-    found = [*_of_backfill(run, newer), *_notes(pipelines, staged)]
-    found += [*_of_stale_agents(published), *_noticed(published)]
+    found = [*remarks.of_backfill(run, newer), *staged.notes]
+    found += [*remarks.of_input(pipelines, staged.sources, staged.reused), *remarks.of_published(published)]
     notes = dict.fromkeys(found)  # pipelines may share a folder
     outcome = Outcome(run, target.place, plan, staged.once(), published, tuple(notes))
     if published.refusals and not plan:
         raise Refused(outcome)
     return outcome
-
-
-def _of_backfill(run: ledger.Run, newer: dict[date, list[str]]) -> Iterator[str]:
-    for until, names in newer.items():
-        filled = f"the status of agents on {run.sync_date} is filled in, and " if "agents" in names else ""
-        yield (
-            f"a backfill: {', '.join(names)} {'is' if len(names) == 1 else 'are'} published up to {until}; {filled}"
-            "what is known to be newer stays"
-        )
-
-
-def _noticed(published: Published) -> Iterator[str]:
-    for change in published.noticed:
-        yield f"a mass change: {change}; see that this is the right dump"
-
-
-def _of_stale_agents(published: Published) -> Iterator[str]:
-    for count in (c.count for c in published.changes if c.change == "stale"):
-        yield (
-            "1 agent keeps old values because its record is in quarantine"
-            if count == 1
-            else f"{count:,} agents keep old values because their records are in quarantine"
-        )
-
-
-def _notes(pipelines: list[Pipeline], staged: Staged) -> Iterator[str]:
-    """What a reader of the result must know about the input."""
-    sources = staged.sources
-    yield from staged.notes
-    for name in staged.reused:
-        yield f"{name}: the files are those that staging holds already, and were not read again (--reread reads them)"
-    skipped = [p for p in pipelines if p.name not in {s.pipeline for s in sources}]
-    if skipped:
-        wanted_by = (f"{p.name} ({', '.join(f'{s.folder}/' for s in p.sources)})" for p in skipped)
-        yield f"the day has no folder for, and so skipped: {', '.join(wanted_by)}"
-    absent = {s.folder: s.absent for p in pipelines for s in p.sources}
-    for source in sources:
-        if not source.is_folder:
-            continue
-        if not source.found and not source.complete:
-            yield (
-                f"the day has no {source.source}/, although an earlier day has: the roster is incomplete. Agents"
-                " missing from the master list were not deactivated, and nobody was reactivated"
-            )
-        elif not source.found and absent[source.source]:
-            yield f"the day has no {source.source}/: {absent[source.source]}"
-        yield from source.notes
-    yield from _of_absent_keys(pipelines, sources)
-
-
-def _of_absent_keys(pipelines: list[Pipeline], sources: list[StagedSource]) -> Iterator[str]:
-    """Say which lists no record has, of a table that a folder with valid records could have told."""
-    valid = {s.source for s in sources if s.is_folder and s.records_read > s.rejected}
-    stated = {s.source: s.found for s in sources if not s.is_folder}
-    missing: dict[str, list[str]] = {}
-    for fed in dict.fromkeys(lists for p in pipelines for lists in p.publication.feeds.values()):
-        asked = [name for name in fed if name in stated and name.partition(".")[0] in valid]
-        for name in asked:
-            folder, _, key = name.partition(".")
-            if not any(stated[other] for other in asked if other.endswith(f".{key}")):
-                missing.setdefault(folder, []).append(key)
-    for folder, keys in missing.items():
-        yield f"no record in {folder}/ has the key {' or '.join(keys)}: what is stored of these stays as it is"

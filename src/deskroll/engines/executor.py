@@ -178,7 +178,7 @@ PART: Final = ("part_begin", "part_is_complete")
 
 
 ENVELOPES: Final = "ENVELOPES"
-"""The `error_type` of a row that is no record: its `error_message` has what the envelopes of a task say."""
+"""The `error_type` of a row that is not a record: its `error_message` has what the envelopes of a task say."""
 
 
 def _with_part(table: str, begin: int | None, reading: Reading) -> str:

@@ -173,7 +173,7 @@ TRANSACTIONS = Pipeline(
             in_the_future("transactions", "transaction_id", "occurred_time"),
             Drift(
                 """SELECT coalesce('unknown transaction_type ' || left(transaction_type, 60), 'no transaction_type')
-                    || ', which is no spend: ' || sum(amount_usd) || ' USD',
+                    || ', which is not spend: ' || sum(amount_usd) || ' USD',
                 count(*), (array_agg(transaction_id ORDER BY transaction_id))[:3]
                 FROM stg_transactions
                 WHERE coalesce(deskroll_kind(transaction_type), '')
