@@ -116,7 +116,7 @@ class TestBadRecord:
         assert db.rows("SELECT agent_id, available, focus_mode FROM agents") == [
             {"agent_id": 12, "available": True, "focus_mode": False}
         ]
-        assert db.one("SELECT ticket_scope FROM agent_details") == 3
+        assert db.one("SELECT ticket_scope FROM agent_details") == "3"
 
     def test_bad_element_costs_that_element_only(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1, availability=[{"channel": "ticket", "available": False}])])
