@@ -503,8 +503,8 @@ def sync_agents(  # noqa: C901 - the rule, line by line
             if not is_doubtful(master, roster, agent_id):
                 assert record is not None
                 row = _row(record, is_active, day, on)
-                if row | {"sync_day": ""} != known | {"sync_day": ""}:
-                    state.agents[agent_id] = row
+                is_same = row | {"sync_day": known["sync_day"], "as_of": known["as_of"]} == known
+                state.agents[agent_id] = known | {"as_of": on} if is_same else row
             elif is_active != was_active:
                 known |= _status(is_active) | {"updated_at": "now", "sync_day": day}
 

@@ -79,7 +79,8 @@ class TestBackfill:
     ) -> None:
         dump.write("day0", "agent_details", [agent(1, deactivated=True), agent(2)])
         dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True)])
-        dump.write("day2", "agent_details", [agent(1, created_at="?"), agent(2, created_at="?")])
+        dump.write("day2", "agent_details", [agent(1), agent(2)])
+        dump.write("day2", "agents", b"[")
         dump.write("day3", "agent_details", [agent(1, deactivated=True), agent(2)])
         sync("day0", "2026-01-03")
         sync("day1", "2026-01-04")
@@ -174,7 +175,7 @@ class TestConservation:
         self, db: Database, dump: Dump, sync: Sync, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2)])
-        monkeypatch.setattr("deskroll.sync.newest", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1")
+        monkeypatch.setattr("deskroll.read.newest", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1")
         with pytest.raises(DeskrollError, match="2 read is not 1 valid"):
             sync("day1", "2026-01-05")
         assert db.one("SELECT count(*) FROM agents") == 0

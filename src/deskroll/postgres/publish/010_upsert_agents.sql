@@ -54,11 +54,11 @@ WHERE
         ELSE (
             today.email, today.name, today.job_title, today.language, today.mobile, today.phone, today.time_zone,
             today.available, next.deactivated, today.focus_mode, today.agent_operational_status,
-            today.last_active_at, today.created_at, today.updated_at, context.sync_date
+            today.last_active_at, today.created_at, today.updated_at
         ) IS DISTINCT FROM (
             agent.email, agent.name, agent.job_title, agent.language, agent.mobile, agent.phone, agent.time_zone,
             agent.available, agent.deactivated, agent.focus_mode, agent.agent_operational_status,
-            agent.last_active_at, agent.created_at, agent.updated_at, agent.as_of
+            agent.last_active_at, agent.created_at, agent.updated_at
         )
     END;
 
@@ -154,6 +154,17 @@ WHERE
     AND change.change IN ('changed', 'deactivated', 'reactivated', 'activity')
     AND NOT today.is_rejected
     AND agents.agent_id = change.agent_id;
+
+-- Values that were found again as they are stored are those of today too.
+UPDATE agents SET as_of = context.sync_date
+FROM sync_context AS context
+CROSS JOIN stg_agents AS today
+WHERE
+    context.pipeline = 'agents'
+    AND NOT context.is_backfill
+    AND NOT today.is_rejected
+    AND agents.agent_id = today.agent_id
+    AND agents.as_of <> context.sync_date;
 
 -- The status alone, of an agent that is missing or whose record is in quarantine.
 UPDATE agents SET

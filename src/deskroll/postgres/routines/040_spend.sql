@@ -105,7 +105,9 @@ RETURNS SETOF TEXT LANGUAGE sql SET search_path FROM CURRENT AS $$
         FROM card_holders AS holder
         LEFT JOIN best ON best.user_id = holder.user_id
     ), relinked AS (
-        UPDATE card_holders SET agent_id = matched.agent_id, match = matched.match
+        UPDATE card_holders SET
+            agent_id = matched.agent_id,
+            match = matched.match
         FROM matched
         WHERE
             matched.user_id = card_holders.user_id
