@@ -420,7 +420,8 @@ def sync(state: State, dump: Path, day: str, on: date, only: set[str] | None = N
             identify(one, bearers)
     roster.complete &= not is_lost
     state.counts = {}
-    seen_before = set(state.agents)  # the roles of agents are worked out before anything is published
+    # The roles of agents are worked out before anything is published.
+    seen_before = {agent_id: row["as_of"] for agent_id, row in state.agents.items()}
     if (master.found or roster.found) and (only is None or "agents" in only):
         state.counts["agents"] = count(master, roster)
         sync_agents(state, master, roster, day, on)
@@ -555,7 +556,7 @@ def sync_roles(state: State, roles: Folder, admin: Folder, day: str, on: date) -
 
 
 def sync_agent_roles(
-    state: State, master: Folder, roster: Folder, admin: Folder, seen_before: set[int], day: str, on: date
+    state: State, master: Folder, roster: Folder, admin: Folder, seen_before: dict[int, date], day: str, on: date
 ) -> None:
     is_backfill = state.begin("agent_roles", on)
     sides: dict[tuple[int, int], set[str]] = {}
@@ -567,7 +568,7 @@ def sync_agent_roles(
             quarantine += [(record.file, record.index, "VALIDATION_ERROR", *ids)] * _list_faults(record, name, _id)
             if name == "role_ids":
                 is_heard = listing(master, roster, key, name) is record
-                is_heard = is_heard and not (key in seen_before and is_doubtful(master, roster, key))
+                is_heard = is_heard and not (seen_before.get(key, on) < on and is_doubtful(master, roster, key))
             else:
                 is_heard = record.states(name) and key not in admin.doubtful()
             for other in filter(_id, map(as_listed_id, record.lists[name] if is_heard else ())):
@@ -585,7 +586,7 @@ def sync_agent_roles(
     stored |= {pair: list(flags) for pair, flags in state.waiting.items()}
     for pair in sides.keys() | stored.keys():
         by_agent, by_role = stored.get(pair, (False, False))
-        agent = _agent_says(pair, sides.get(pair, set()), master, roster, seen_before)
+        agent = _agent_says(pair, sides.get(pair, set()), master, roster, seen_before, on)
         role = _role_says(pair, sides.get(pair, set()), admin)
         states_agent = by_agent if agent in {"silent", "unsure"} else agent == "yes"
         states_role = role == "yes" or (by_role and role in {"silent", "unsure"} and agent != "gone")
@@ -595,13 +596,15 @@ def sync_agent_roles(
             _remove(state, pair, day, on)
 
 
-def _agent_says(pair: tuple[int, int], sides: set[str], master: Folder, roster: Folder, seen_before: set[int]) -> str:
+def _agent_says(
+    pair: tuple[int, int], sides: set[str], master: Folder, roster: Folder, seen_before: dict[int, date], on: date
+) -> str:
     agent_id, _ = pair
     is_named = agent_id in master.named() | roster.named()
     is_valid = agent_id in master.valid() or agent_id in roster.valid()
     if "role_ids" in sides:
         return "yes"
-    if is_named and is_doubtful(master, roster, agent_id) and (agent_id in seen_before or not is_valid):
+    if is_named and is_doubtful(master, roster, agent_id) and (seen_before.get(agent_id, on) < on or not is_valid):
         return "unsure"
     if listing(master, roster, agent_id, "role_ids") is not None:
         return "no"

@@ -328,7 +328,8 @@ def _describe_sync(
     mine = [folders[s.folder] for s in pipeline.sources]
     sql = [s.select for s in pipeline.staging] + [check_records(s.contract) for s in pipeline.sources]
     sql += [version(s.contract.lookup.package) for s in pipeline.sources if s.contract.lookup]
-    sql += [str(run.sync_date) for s in pipeline.sources if s.contract.is_dated]
+    if pipeline.known or any(s.contract.is_dated for s in pipeline.sources):
+        sql.append(str(run.sync_date))
     made_by = "\n".join([version("deskroll"), run.engine, run.sync_day, run.source, *sorted(lost), *sql])
     files = fingerprint(mine, made_by)
     return StagedSync(pipeline.name, run.sync_day, run.sync_date, run.source, run.engine, files, purpose)

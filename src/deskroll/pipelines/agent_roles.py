@@ -8,6 +8,9 @@ from deskroll.postgres.guard import Guard, membership
 from deskroll.postgres.known import Known
 from deskroll.postgres.publish import Publication
 
+# The date of the sync, as known_agents has that of an agent's values.
+_DAY = "(year(sync.sync_date) * 10000 + month(sync.sync_date) * 100 + day(sync.sync_date))"
+
 # An assignment is removed if no side states it any longer. Each side states it, says no, is silent, or is unsure.
 #
 # The agent says no by a valid record whose role_ids do not have the role, or by being gone: in no folder, all of
@@ -16,11 +19,14 @@ from deskroll.postgres.publish import Publication
 # The role says no by a valid record without the agent, or by having none in a folder that has others. It is unsure if
 # its record was rejected or may stand in an unreadable file. Else it is silent.
 #
+# A record that a rejected one may supersede counts only for an agent whose values come from no earlier date.
+#
 # What a side stated last stays known until it says something else. If either side is unsure, nothing is removed.
 _STG_AGENT_ROLES = f"""WITH agent AS (
     SELECT named.agent_id, is_in_master, states_role_ids AS states_roles,
-        is_rejected AND (known_agents.agent_id IS NOT NULL OR NOT is_valid) AS is_rejected
-    FROM ({NAMED_AGENTS}) AS named LEFT JOIN known_agents ON known_agents.agent_id = named.agent_id
+        is_rejected AND (coalesce(known_agents.as_of < {_DAY}, false) OR NOT is_valid)
+            AS is_rejected
+    FROM ({NAMED_AGENTS}) AS named LEFT JOIN known_agents ON known_agents.agent_id = named.agent_id CROSS JOIN sync
 ), role AS (
     SELECT coalesce(valid.role_id, bad.role_id) AS role_id, coalesce(valid.is_superseded, true) AS is_rejected,
         {states("valid.agent_ids")} AS states_agents
@@ -111,7 +117,7 @@ AGENT_ROLES = Pipeline(
     known=(
         Known("assigned", "agent_role_mapping", _PAIR, where="status = 'assigned'"),
         Known("waiting", "unlinked_agent_roles", _PAIR),
-        Known("known_agents", "agents", {"agent_id": "agent_id"}),
+        Known("known_agents", "agents", {"agent_id": "agent_id", "as_of": "to_char(as_of, 'YYYYMMDD')::INT"}),
     ),
     staging=(Staging("stg_agent_roles", _STG_AGENT_ROLES),),
     publication=Publication(

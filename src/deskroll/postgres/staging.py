@@ -200,7 +200,7 @@ def staged(connection: Connection) -> tuple[list[StagedSync], list[StagedSource]
             "SELECT pipeline, sync_day, sync_date, source, engine, fingerprint, purpose FROM stg_syncs"
         ).fetchall()
         sources = connection.execute("SELECT * FROM stg_sync_sources ORDER BY pipeline, source").fetchall()
-    return [StagedSync(*row) for row in syncs], [StagedSource(*row, notes=tuple(notes)) for *row, notes in sources]
+    return [StagedSync(*row) for row in syncs], [StagedSource(*row[:-1], tuple(row[-1])) for row in sources]
 
 
 def mark_published(connection: Connection, pipelines: list[str]) -> None:
