@@ -67,7 +67,7 @@ def _with_ids(source: Source, found: dict[tuple[str, int], int]) -> str:
     if not rows:
         return f"SELECT * FROM {source.as_read}"
     key = source.contract.key
-    return f"""SELECT one.* REPLACE (coalesce(one.{key}, found.found_id) AS {key})
+    return f"""SELECT one.* EXCLUDE ({key}), coalesce(one.{key}, found.found_id) AS {key}
 FROM {source.as_read} AS one
 LEFT JOIN (SELECT * FROM (VALUES {rows}) AS found (found_file, found_index, found_id)) AS found
     ON one.source_file = found.found_file AND one.record_index = found.found_index"""

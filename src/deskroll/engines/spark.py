@@ -69,6 +69,8 @@ _SESSION: Final = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
     "spark.sql.caseSensitive": "false",
+    # A SELECT joins a dozen relations: a driver of the usual size does not have the memory to build all to broadcast.
+    "spark.sql.autoBroadcastJoinThreshold": "-1",
     "spark.sql.files.maxPartitionBytes": str(_TASK_BYTES),
     "spark.sql.files.openCostInBytes": str(_FILE_COSTS),
     "spark.sql.execution.arrow.maxBytesPerBatch": str(_TASK_BYTES),

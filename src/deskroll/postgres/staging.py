@@ -7,7 +7,7 @@ copies into a table of its own: it may fail half way, or be made twice, and only
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from datetime import date
 from typing import Final, Literal
 
@@ -200,7 +200,7 @@ def staged(connection: Connection) -> tuple[list[StagedSync], list[StagedSource]
             "SELECT pipeline, sync_day, sync_date, source, engine, fingerprint, purpose FROM stg_syncs"
         ).fetchall()
         sources = connection.execute("SELECT * FROM stg_sync_sources ORDER BY pipeline, source").fetchall()
-    return [StagedSync(*row) for row in syncs], [StagedSource(*row[:-1], tuple(row[-1])) for row in sources]
+    return [StagedSync(*row) for row in syncs], [replace(StagedSource(*row), notes=tuple(row[-1])) for row in sources]
 
 
 def mark_published(connection: Connection, pipelines: list[str]) -> None:
