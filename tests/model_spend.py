@@ -268,7 +268,10 @@ class Spend:
     def _sync_budgets(self, folder: Path, day: str, on: date, source: str) -> None:
         budgets = read_folder(folder, "budgets", "budgets", check_budget)
         amounts = [name for name, (path, _) in BUDGET.items() if path.startswith("currentPeriod.")]
+        doubtful = budgets.doubtful(None) & self.budgets.keys()
         for key, record in budgets.valid("none").items():
+            if key in doubtful:
+                continue
             said = dict(record.values)
             has_period, now = said.pop("has_period"), (on, source == "api")
             period = {name: said.pop(name) for name in amounts} | {"period_as_of": on, "period_source": source}
@@ -284,9 +287,11 @@ class Spend:
         required = {"card_id", "status", "type", "created_time"}
         cards = read_folder(folder, "cards", "cards", partial(check, CARD, required))
         _order(cards, on)
-        valid = cards.valid("ordered_time")
+        valid, doubtful = cards.valid("ordered_time"), cards.doubtful("ordered_time")
         for key, record in valid.items():
             known = self.cards.get(key)
+            if known and key in doubtful:
+                continue
             age = (record.values["ordered_time"] or OLDEST, on, source == "api")
             if known is None or age >= (known["ordered_time"] or OLDEST, known["as_of"], known["source"] == "api"):
                 self.cards[key] = record.values | {"as_of": on, "source": source}
@@ -297,7 +302,7 @@ class Spend:
     def _sync_transactions(self, folder: Path, day: str, on: date, source: str) -> None:
         spent = read_folder(folder, "transactions", "transactions", check_transaction)
         _order(spent, on)
-        valid = spent.valid("ordered_time")
+        valid, doubtful = spent.valid("ordered_time"), spent.doubtful("ordered_time")
         self._identify(valid)
         by_id: dict[str, list[Checked]] = {}
         for record in valid.values():
@@ -305,7 +310,8 @@ class Spend:
             by_id.setdefault(record.key if is_known else self.uuids.get(record.key, record.key), []).append(record)
         for key, records in by_id.items():
             newest = max(records, key=lambda r: (r.values["ordered_time"] or OLDEST, r.file.encode(), r.index))
-            self._take(key, newest.values | {"as_of": on, "source": source})
+            if key not in self.transactions or newest.key not in doubtful:
+                self._take(key, newest.values | {"as_of": on, "source": source})
         unknown: list[Checked] = []
         for record in valid.values():
             self._hear_holder(record.values)
@@ -490,8 +496,8 @@ class Spend:
 
 def _order(folder: Folder, on: date) -> None:
     for record in folder.records:
-        if record.kind is None:
-            record.values["ordered_time"] = ordered(record.values["updated_time"], on)
+        moment = record.values.get("updated_time")
+        record.values["ordered_time"] = moment if moment is BAD else ordered(moment, on)
 
 
 def fold(name: str) -> str:

@@ -126,7 +126,7 @@ def judge(scene: Scene, url: str) -> str:
 CHUNK = 10
 
 
-@pytest.mark.chunks(80)
+@pytest.mark.chunks(100)
 def test_killed_at_any_step(chunk: int, scene: Scene, torture: Torture) -> None:
     share = scene.steps if torture.is_full else 6
     every = random.Random(1).sample(range(1, scene.steps + 1), share)
@@ -136,7 +136,7 @@ def test_killed_at_any_step(chunk: int, scene: Scene, torture: Torture) -> None:
             said = process.communicate()[1]
             assert process.returncode == -9, said
             torture.count(f"killed at a step: as {judge(scene, url)}")
-    assert scene.steps <= 80 * CHUNK
+    assert scene.steps <= 100 * CHUNK
 
 
 @pytest.mark.chunks(15)

@@ -141,15 +141,16 @@ class Contract:
     alias: str | None = None
     is_dated: bool = False
 
-    def order(self, on: date) -> str | None:
-        """SQL by which the newest record of a key is found, in a sync of that date.
+    def order(self, on: date | None, of: str = "") -> str | None:
+        """SQL by which the newest record of a key is found, in a sync of that date; `of` is the relation, as `valid.`.
 
         A record from the future, later than the day after that date, counts as one of that date.
         """
-        if not self.is_dated:
-            return self.newest
+        moment = f"{of}{self.newest}"
+        if on is None or not self.newest or not self.is_dated:
+            return self.newest and moment
         latest, instead = (f"CAST('{day} 00:00:00+00' AS TIMESTAMPTZ)" for day in (on + timedelta(days=2), on))
-        return f"CASE WHEN {self.newest} >= {latest} THEN {instead} ELSE {self.newest} END"
+        return f"CASE WHEN {moment} >= {latest} THEN {instead} ELSE {moment} END"
 
     @property
     def objects(self) -> tuple[str, ...]:

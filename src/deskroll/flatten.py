@@ -89,13 +89,13 @@ def repeated(contract: Contract, relation: str, *also: str) -> str:
     return f"SELECT {key} FROM {relation} WHERE error_type IS NULL GROUP BY {key} HAVING count(*) > 1"
 
 
-def rejected(contract: Contract, relation: str, *also: str) -> str:
+def rejected(contract: Contract, relation: str, on: date, *also: str) -> str:
     """Select the rejected rows of `relation` whose key can be read, one a key: the newest, as far as that can be told.
 
-    A row whose age cannot be read may be the newest of all.
+    A row whose age cannot be read may be the newest of all. `on` is the date of the sync.
     """
     key = ", ".join((*also, contract.key))
-    age = f"{contract.newest} DESC NULLS FIRST, " if contract.newest else ""
+    age = f"{contract.order(on)} DESC NULLS FIRST, " if contract.newest else ""
     return f"""SELECT * EXCLUDE (nth) FROM (
     SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {age}{_last(also)}) AS nth
     FROM {relation} WHERE error_type IS NOT NULL AND {contract.key} IS NOT NULL
@@ -119,16 +119,19 @@ def newest(contract: Contract, relation: str, repeats: str, rejects: str, on: da
         FROM {relation} AS one SEMI JOIN {repeats} USING ({key}) WHERE error_type IS NULL
     ) WHERE nth = 1
 )
-SELECT valid.*, {supersedes(contract, "bad", "valid")} AS is_superseded
+SELECT valid.*, {supersedes(contract, "bad", "valid", on)} AS is_superseded
 FROM valid LEFT JOIN {rejects} AS bad ON {" AND ".join(f"bad.{k} = valid.{k}" for k in (*also, contract.key))}"""
 
 
-def supersedes(contract: Contract, bad: str, valid: str) -> str:
-    """SQL: whether the rejected row `bad` of the same key, if there is one, may be newer than the row `valid`."""
+def supersedes(contract: Contract, bad: str, valid: str, on: date | None = None) -> str:
+    """SQL: whether the rejected row `bad` of the same key, if there is one, may be newer than the row `valid`.
+
+    `on` is the date of the sync, which only the contract of dated records needs.
+    """
     is_later = f"""({bad}.source_file > {valid}.source_file
         OR {bad}.source_file = {valid}.source_file AND {bad}.record_index > {valid}.record_index)"""
     if contract.newest:
-        at, than = f"{bad}.{contract.newest}", f"{valid}.{contract.newest}"
+        at, than = contract.order(on, f"{bad}."), contract.order(on, f"{valid}.")
         is_later = f"({at} IS NULL OR {than} IS NULL OR {at} > {than} OR {at} = {than} AND {is_later})"
     return f"coalesce({bad}.{contract.key} IS NOT NULL AND {is_later}, false)"
 

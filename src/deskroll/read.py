@@ -79,7 +79,7 @@ class Reader:
     def _deduplicate(self, contract: Contract, checked: str, valid: str, *also: str) -> None:
         engine, repeats, rejects = self.engine, f"{checked}_repeated", f"{checked}_rejected"
         engine.create(repeats, repeated(contract, checked, *also), keep=True)
-        engine.create(rejects, rejected(contract, checked, *also), keep=True)
+        engine.create(rejects, rejected(contract, checked, self.on, *also), keep=True)
         # An engine in one process works the valid rows out again in less time than it would take to copy them.
         engine.create(valid, newest(contract, checked, repeats, rejects, self.on, *also), keep=engine.is_distributed)
 

@@ -17,8 +17,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -72,10 +72,26 @@ Insert = Callable[[str, Iterable[str]], None]
 _NOTHING: Final = "SELECT '' AS source_file, 0 AS record_index, '' AS record, '' AS raw, '' AS fault LIMIT 0"
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what DuckDB raises into an `EngineError`, or into the Ctrl-C that it takes for itself."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "interrupted" in str(error):
+            raise KeyboardInterrupt from error
+        raise
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        raise EngineError(
+            f"DuckDB ran out of room: {str(error).splitlines()[0]}",
+            "Free space in the temporary folder (DESKROLL_TEMP_FOLDER) or raise DESKROLL_MEMORY_LIMIT.",
+        ) from error
+
+
 @cache
 def _columns_of(select: str) -> str:
     """The columns of a SELECT over `records`, as a table of its rows has them."""
-    with duckdb.connect() as connection:
+    with _explained(), duckdb.connect() as connection:
         described = connection.execute(f"DESCRIBE WITH records AS ({_NOTHING}) SELECT * FROM ({select})").fetchall()
     return ", ".join(f'"{name}" {kind}' for name, kind, *_ in described)
 
@@ -218,7 +234,8 @@ class DuckDB:
 
     def fetch(self, select: str) -> list[tuple[Any, ...]]:
         """Run a SELECT and return its few rows."""
-        return self._run(select).fetchall()
+        with _explained():
+            return self._run(select).fetchall()
 
     def columns(self, select: str) -> list[str]:
         """The names of a SELECT's columns."""
@@ -264,18 +281,9 @@ class DuckDB:
         return self._described[select]
 
     def _run(self, statement: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
-        try:
+        with _explained():
             # A cursor of its own: staging tables are copied side by side.
             return self._connection.cursor().execute(statement, parameters)
-        except RuntimeError as error:
-            if "interrupted" in str(error):  # Ctrl-C, which DuckDB takes for itself
-                raise KeyboardInterrupt from error
-            raise
-        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-            raise EngineError(
-                f"DuckDB ran out of room: {str(error).splitlines()[0]}",
-                "Free space in the temporary folder (DESKROLL_TEMP_FOLDER) or raise DESKROLL_MEMORY_LIMIT.",
-            ) from error
 
     def _read_large(self, files: list[SourceFile], table: str, insert: Insert) -> list[str]:
         """Insert the records of large files; return the names of those that DuckDB cannot read."""

@@ -19,7 +19,7 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import sqlglot
 from py4j.protocol import Py4JError
@@ -236,8 +236,21 @@ class Spark:
 
     def _keep(self, name: str, frame: DataFrame) -> None:
         """Name rows that are computed once; those of an executor that is lost are computed again."""
-        frame.persist().createOrReplaceTempView(name)
-        self._kept.append(frame)
+        self._kept.append(frame.persist())
+        self._without_plan(frame).createOrReplaceTempView(name)
+
+    def _without_plan(self, frame: DataFrame) -> DataFrame:
+        """The same rows, without the plan that they come from: relations of relations have plans that double each time.
+
+        Spark has no public way to do this that still computes lost rows again; a session by Spark Connect has none.
+        """
+        make = getattr(getattr(self._session, "_jsparkSession", None), "internalCreateDataFrame", None)
+        if make is None:
+            return frame
+        from pyspark.sql.classic.dataframe import DataFrame as Classic
+
+        java = cast("Classic", frame)._jdf
+        return Classic(make(java.queryExecution().toRdd(), java.schema(), False), self._session)
 
     def _list(self, url: str, limit: int | None = None) -> list[tuple[str, datetime, int]] | None:
         """Path, time of change and size of the files below a URL; None where there is nothing of that name."""

@@ -30,11 +30,13 @@ _LIMIT_MISSING = Rule(
 
 _CONTRACT = Contract("budgets", _BUDGET, key="budget_id", rules=(_LIMIT_MISSING,))
 
-_COLUMNS = ", ".join(f.name for f in _BUDGET if f.name != "period")
+_STG_BUDGETS = f"""SELECT {", ".join(f.name for f in _BUDGET if f.name != "period")},
+    period IS NOT NULL AS has_period, is_superseded AS is_rejected
+FROM budgets_valid"""
 
 BUDGETS = Pipeline(
     sources=(Source("budgets", "budgets", _CONTRACT),),
-    staging=(Staging("stg_budgets", f"SELECT {_COLUMNS}, period IS NOT NULL AS has_period FROM budgets_valid"),),
+    staging=(Staging("stg_budgets", _STG_BUDGETS),),
     publication=Publication(
         pipeline="budgets",
         file="030_upsert_budgets.sql",

@@ -27,7 +27,7 @@ _CARD = (
 
 _CONTRACT = Contract("cards", _CARD, key="card_id", newest="updated_time", is_dated=True)
 
-_STG_CARDS = f"""SELECT {", ".join(f.name for f in _CARD)}, source_file, record_index,
+_STG_CARDS = f"""SELECT {", ".join(f.name for f in _CARD)}, source_file, record_index, is_superseded AS is_rejected,
     {ORDERED_TIME}
 FROM cards_valid CROSS JOIN sync"""
 

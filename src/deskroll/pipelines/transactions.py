@@ -119,6 +119,7 @@ _STG_TRANSACTIONS = f"""WITH scaled AS (
     FROM padded
 )
 SELECT {_PLAIN}, original_amount, original_currency, given_id IS NOT NULL AS is_identified,
+    is_superseded AS is_rejected,
     {ORDERED_TIME},
     CASE WHEN minor_units IS NULL THEN '1' ELSE coalesce(ecb_rate, payload_rate) END AS exchange_rate,
     CASE WHEN minor_units IS NULL THEN 'amount' WHEN ecb_rate IS NULL THEN 'payload' ELSE 'ecb' END AS fx_source,

@@ -72,7 +72,8 @@ CREATE UNLOGGED TABLE stg_budgets (
     spent_cleared NUMERIC,
     spent_pending NUMERIC,
     spent_total NUMERIC,
-    has_period BOOLEAN NOT NULL
+    has_period BOOLEAN NOT NULL,
+    is_rejected BOOLEAN NOT NULL DEFAULT false
 );
 COMMENT ON TABLE stg_budgets IS 'What the engine made of today''s budgets.';
 COMMENT ON COLUMN stg_budgets.budget_id IS 'Id of the budget.';
@@ -91,6 +92,7 @@ COMMENT ON COLUMN stg_budgets.spent_cleared IS 'What was spent in the current pe
 COMMENT ON COLUMN stg_budgets.spent_pending IS 'What was spent and has not been settled yet.';
 COMMENT ON COLUMN stg_budgets.spent_total IS 'Both.';
 COMMENT ON COLUMN stg_budgets.has_period IS 'Whether the record has the key currentPeriod; without it, it says nothing of amounts.';
+COMMENT ON COLUMN stg_budgets.is_rejected IS 'A rejected record of this key may be newer: what is stored stays; the values of this row are for a budget that is not stored yet.';
 
 CREATE UNLOGGED TABLE stg_budget_changes (
     budget_id TEXT NOT NULL,

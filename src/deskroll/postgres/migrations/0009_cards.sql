@@ -81,7 +81,8 @@ CREATE UNLOGGED TABLE stg_cards (
     updated_time TIMESTAMPTZ,
     ordered_time TIMESTAMPTZ,
     source_file TEXT,
-    record_index BIGINT
+    record_index BIGINT,
+    is_rejected BOOLEAN NOT NULL DEFAULT false
 );
 COMMENT ON TABLE stg_cards IS 'What the engine made of today''s cards.';
 COMMENT ON COLUMN stg_cards.card_id IS 'Id of the card.';
@@ -105,6 +106,7 @@ COMMENT ON COLUMN stg_cards.updated_time IS 'When the record last changed.';
 COMMENT ON COLUMN stg_cards.ordered_time IS 'updated_time or, if that is in the future, the sync date: the newer record wins.';
 COMMENT ON COLUMN stg_cards.source_file IS 'File of the record.';
 COMMENT ON COLUMN stg_cards.record_index IS 'Place of the record in the file, from 0.';
+COMMENT ON COLUMN stg_cards.is_rejected IS 'A rejected record of this key may be newer: what is stored stays; the values of this row are for a card that is not stored yet.';
 
 CREATE UNLOGGED TABLE stg_card_changes (
     card_id TEXT NOT NULL,

@@ -146,7 +146,8 @@ CREATE UNLOGGED TABLE stg_transactions (
     idempotency_key TEXT COLLATE "C" NOT NULL,
     is_identified BOOLEAN NOT NULL,
     source_file TEXT COLLATE "C",
-    record_index BIGINT
+    record_index BIGINT,
+    is_rejected BOOLEAN NOT NULL DEFAULT false
 );
 COMMENT ON TABLE stg_transactions IS 'What the engine made of today''s transactions.';
 COMMENT ON COLUMN stg_transactions.transaction_id IS 'Id of the transaction; its uuid while no record gives the id.';
@@ -179,6 +180,7 @@ COMMENT ON COLUMN stg_transactions.idempotency_key IS 'SHA-256, in hex, of trans
 COMMENT ON COLUMN stg_transactions.is_identified IS 'Whether the record gives the id; else transaction_id is the uuid.';
 COMMENT ON COLUMN stg_transactions.source_file IS 'File of the record.';
 COMMENT ON COLUMN stg_transactions.record_index IS 'Place of the record in the file, from 0.';
+COMMENT ON COLUMN stg_transactions.is_rejected IS 'A rejected record of this key may be newer: what is stored stays; the values of this row are for a transaction that is not stored yet.';
 
 CREATE UNLOGGED TABLE stg_card_holders (
     user_id TEXT COLLATE "C" NOT NULL,

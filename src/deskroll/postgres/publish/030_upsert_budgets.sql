@@ -18,7 +18,8 @@ WHERE
     context.pipeline = 'budgets'
     AND (
         budget.budget_id IS NULL
-        OR (context.sync_date, context.source = 'api') >= (budget.as_of, budget.source = 'api')
+        OR NOT today.is_rejected
+        AND (context.sync_date, context.source = 'api') >= (budget.as_of, budget.source = 'api')
         AND (
             today.budget_uuid, today.name, today.description, today.retired, today.start_date,
             today.recurring_interval, today.timezone, today.limitless
@@ -26,7 +27,8 @@ WHERE
             budget.budget_uuid, budget.name, budget.description, budget.retired, budget.start_date,
             budget.recurring_interval, budget.timezone, budget.limitless
         )
-        OR today.has_period
+        OR NOT today.is_rejected
+        AND today.has_period
         AND (context.sync_date, context.source = 'api')
         >= (coalesce(budget.period_as_of, '-infinity'), coalesce(budget.period_source = 'api', false))
         AND (
@@ -106,6 +108,7 @@ CROSS JOIN stg_budgets AS today
 WHERE
     context.pipeline = 'budgets'
     AND budgets.budget_id = today.budget_id
+    AND NOT today.is_rejected
     AND (context.sync_date, context.source = 'api') > (budgets.as_of, budgets.source = 'api');
 
 UPDATE budgets SET
@@ -117,6 +120,7 @@ WHERE
     context.pipeline = 'budgets'
     AND budgets.budget_id = today.budget_id
     AND today.has_period
+    AND NOT today.is_rejected
     AND (context.sync_date, context.source = 'api')
     > (coalesce(budgets.period_as_of, '-infinity'), coalesce(budgets.period_source = 'api', false));
 

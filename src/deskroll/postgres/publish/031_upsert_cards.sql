@@ -18,7 +18,8 @@ WHERE
     context.pipeline = 'cards'
     AND (
         card.card_id IS NULL
-        OR (coalesce(today.ordered_time, '-infinity'), context.sync_date, context.source = 'api')
+        OR NOT today.is_rejected
+        AND (coalesce(today.ordered_time, '-infinity'), context.sync_date, context.source = 'api')
         >= (coalesce(card.ordered_time, '-infinity'), card.as_of, card.source = 'api')
         AND (
             today.card_uuid, today.name, today.user_id, today.user_uuid, today.source_budget_id, today.budget_uuid,
@@ -86,6 +87,7 @@ CROSS JOIN stg_cards AS today
 WHERE
     context.pipeline = 'cards'
     AND cards.card_id = today.card_id
+    AND NOT today.is_rejected
     AND today.ordered_time IS NOT DISTINCT FROM cards.ordered_time
     AND (context.sync_date, context.source = 'api') > (cards.as_of, cards.source = 'api');
 

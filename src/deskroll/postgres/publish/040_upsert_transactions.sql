@@ -142,7 +142,8 @@ WHERE
     AND coalesce(alias.is_newest, true)
     AND (
         known.transaction_id IS NULL
-        OR (coalesce(today.ordered_time, '-infinity'), context.source = 'api', context.sync_date)
+        OR NOT today.is_rejected
+        AND (coalesce(today.ordered_time, '-infinity'), context.source = 'api', context.sync_date)
         >= (coalesce(known.ordered_time, '-infinity'), known.source = 'api', known.as_of)
         AND (
             today.transaction_uuid,

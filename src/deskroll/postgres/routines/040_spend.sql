@@ -36,7 +36,7 @@ COMMENT ON FUNCTION deskroll_fold IS
 
 CREATE OR REPLACE FUNCTION deskroll_kind(transaction_type TEXT)
 RETURNS TEXT LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT upper(transaction_type COLLATE "C")
+    SELECT pg_catalog.upper(transaction_type COLLATE pg_catalog."C")
 $$;
 COMMENT ON FUNCTION deskroll_kind IS 'The type of a transaction in capitals: an API may change its mind on them.';
 
@@ -44,7 +44,7 @@ CREATE OR REPLACE FUNCTION deskroll_idempotency_key(
     transaction_id TEXT, transaction_uuid TEXT, occurred_time TIMESTAMPTZ, original_amount NUMERIC,
     original_currency TEXT
 )
-RETURNS TEXT LANGUAGE sql STABLE PARALLEL SAFE AS $$
+RETURNS TEXT LANGUAGE sql STABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
     SELECT encode(
         sha256(
             convert_to(
