@@ -445,6 +445,40 @@ class TestMoney:
 class TestNewestWins:
     """Newest wins."""
 
+    @pytest.mark.parametrize("of_bad", ["2026-01-04T00:00:00Z", "x"])
+    def test_an_older_record_does_not_win_because_the_newest_is_bad(
+        self, db: Database, dump: Dump, sync: Sync, of_bad: str
+    ) -> None:
+        first, second = ({"updatedTime": f"2026-01-0{day}T00:00:00Z"} for day in (2, 3))
+        spend(
+            dump,
+            "day1",
+            budgets=[budget("b1", name="stored")],
+            cards=[card("c1", name="stored", **first)],
+            transactions=[transaction("t1", merchantName="stored", **first)],
+        )
+        bad = {"updatedTime": of_bad}
+        spend(
+            dump,
+            "day2",
+            budgets=[budget(b, name="older") for b in ("b1", "b2")] + [budget(b, retired="?") for b in ("b1", "b2")],
+            cards=[card(c, name="older", **second) for c in ("c1", "c2")]
+            + [card(c, recurring="?", **bad) for c in ("c1", "c2")],
+            transactions=[transaction(t, merchantName="older", **second) for t in ("t1", "t2")]
+            + [transaction(t, occurredTime="?", **bad) for t in ("t1", "t2")],
+        )
+        sync("day1", "2026-01-05")
+        for _ in range(2):
+            sync("day2", "2026-01-06")
+            for table, key, name in (
+                ("budgets", "budget_id", "name"),
+                ("cards", "card_id", "name"),
+                ("transactions", "transaction_id", "merchant_name"),
+            ):
+                found = db.rows(f"SELECT {name} AS name, as_of::TEXT AS on FROM {table} ORDER BY {key}")
+                told = [(row["name"], row["on"]) for row in found]
+                assert told == [("stored", "2026-01-05"), ("older", "2026-01-06")], table
+
     def test_newest_wins_of_cards_and_transactions_whatever_day_it_came_with(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:
