@@ -280,7 +280,14 @@ def versions(draw: st.DrawFn, label: str) -> dict[str, Any]:
         money = {"originalCurrencyAmount": version * 100 + len(origin), "originalCurrencyCode": "USD"}
         links = {"cardId": f"c{version}", "budgetId": f"b{version % 2}", "userId": "u1", "userName": f"agent {version}"}
         moment = f"2026-01-0{version}T00:00:00Z"
-        return {"id": key, "uuid": "u", "occurredTime": moment, "updatedTime": moment, "currencyData": money, **links}
+        return {
+            "id": key,
+            "uuid": f"u{key}",
+            "occurredTime": moment,
+            "updatedTime": moment,
+            "currencyData": money,
+            **links,
+        }
 
     keys = st.sampled_from(["t1", "t2"])
     spent = [transaction(*one) for one in draw(st.lists(st.tuples(keys, st.integers(1, 3)), max_size=3))]
