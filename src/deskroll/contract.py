@@ -146,9 +146,11 @@ class Contract:
 
         A record from the future, later than the day after that date, counts as one of that date.
         """
+        if not self.newest:
+            return None
         moment = f"{of}{self.newest}"
-        if on is None or not self.newest or not self.is_dated:
-            return self.newest and moment
+        if on is None or not self.is_dated:
+            return moment
         latest, instead = (f"CAST('{day} 00:00:00+00' AS TIMESTAMPTZ)" for day in (on + timedelta(days=2), on))
         return f"CASE WHEN {moment} >= {latest} THEN {instead} ELSE {moment} END"
 

@@ -64,7 +64,7 @@ def bad_file(file: SourceFile, fault: str) -> Record:
     if not head:  # nor unpacked: the file as it is
         with suppress(OSError, Unreadable):
             head = next(open_bytes(file._replace(compression="")), b"")
-    return Record(None, None, _readable(head), f"the file {fault}")
+    return Record(None, None, _readable(head) or None, f"the file {fault}")
 
 
 def _readable(data: bytes) -> str:

@@ -24,8 +24,7 @@ _DAY = "(year(sync.sync_date) * 10000 + month(sync.sync_date) * 100 + day(sync.s
 # What a side stated last stays known until it says something else. If either side is unsure, nothing is removed.
 _STG_AGENT_ROLES = f"""WITH agent AS (
     SELECT named.agent_id, is_in_master, states_role_ids AS states_roles,
-        is_rejected AND (coalesce(known_agents.as_of < {_DAY}, false) OR NOT is_valid)
-            AS is_rejected
+        is_rejected AND (coalesce(known_agents.as_of < {_DAY}, false) OR NOT is_valid) AS is_rejected
     FROM ({NAMED_AGENTS}) AS named LEFT JOIN known_agents ON known_agents.agent_id = named.agent_id CROSS JOIN sync
 ), role AS (
     SELECT coalesce(valid.role_id, bad.role_id) AS role_id, coalesce(valid.is_superseded, true) AS is_rejected,

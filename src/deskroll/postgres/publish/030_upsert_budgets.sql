@@ -19,24 +19,25 @@ WHERE
     AND (
         budget.budget_id IS NULL
         OR NOT today.is_rejected
-        AND (context.sync_date, context.source = 'api') >= (budget.as_of, budget.source = 'api')
         AND (
-            today.budget_uuid, today.name, today.description, today.retired, today.start_date,
-            today.recurring_interval, today.timezone, today.limitless
-        ) IS DISTINCT FROM (
-            budget.budget_uuid, budget.name, budget.description, budget.retired, budget.start_date,
-            budget.recurring_interval, budget.timezone, budget.limitless
-        )
-        OR NOT today.is_rejected
-        AND today.has_period
-        AND (context.sync_date, context.source = 'api')
-        >= (coalesce(budget.period_as_of, '-infinity'), coalesce(budget.period_source = 'api', false))
-        AND (
-            today.limit_amount, today.overspend_buffer, today.assigned_amount, today.spent_cleared,
-            today.spent_pending, today.spent_total
-        ) IS DISTINCT FROM (
-            budget.limit_amount, budget.overspend_buffer, budget.assigned_amount, budget.spent_cleared,
-            budget.spent_pending, budget.spent_total
+            (context.sync_date, context.source = 'api') >= (budget.as_of, budget.source = 'api')
+            AND (
+                today.budget_uuid, today.name, today.description, today.retired, today.start_date,
+                today.recurring_interval, today.timezone, today.limitless
+            ) IS DISTINCT FROM (
+                budget.budget_uuid, budget.name, budget.description, budget.retired, budget.start_date,
+                budget.recurring_interval, budget.timezone, budget.limitless
+            )
+            OR today.has_period
+            AND (context.sync_date, context.source = 'api')
+            >= (coalesce(budget.period_as_of, '-infinity'), coalesce(budget.period_source = 'api', false))
+            AND (
+                today.limit_amount, today.overspend_buffer, today.assigned_amount, today.spent_cleared,
+                today.spent_pending, today.spent_total
+            ) IS DISTINCT FROM (
+                budget.limit_amount, budget.overspend_buffer, budget.assigned_amount, budget.spent_cleared,
+                budget.spent_pending, budget.spent_total
+            )
         )
     );
 
