@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Database, Dump, Sync, agent, changes, group, role
+from tests.conftest import Database, Dump, Sync, agent, budget, card, changes, group, role, transaction
 
 BAD = {"created_at": "?"}
 FULL: dict[str, Any] = {"role_ids": [10], "group_ids": [7], "availability": [{"channel": "chat"}]}
@@ -39,6 +39,36 @@ class TestStatusAndValues:
         assert db.history()[2, 6] is False
         assert changes(outcome)["deactivated"] == 1
         assert "1 agent keeps old values because its record is in quarantine" in outcome.notes
+
+    @pytest.mark.parametrize(
+        ("pipeline", "folder", "make"),
+        [
+            ("roles", "roles", lambda n, name: role(n, name=name)),
+            ("roles", "admin_roles", lambda n, name: role(n, name=name, agent_ids=[])),
+            ("groups", "admin_groups", lambda n, name: group(n) | {"name": name}),
+            ("budgets", "budgets", lambda n, name: budget(str(n), name=name)),
+            ("cards", "cards", lambda n, name: card(str(n), status=name)),
+            (
+                "transactions",
+                "transactions",
+                lambda n, name: transaction(str(n), occurredTime=NEW if name == "a" else name),
+            ),
+        ],
+    )
+    def test_who_else_keeps_old_values_is_told_too(
+        self, pipeline: str, folder: str, make: Any, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", folder, [make(1, "a"), make(2, "a"), make(3, None)])
+        dump.write("day2", folder, [make(1, None), make(2, "a"), make(3, None), make(3, {"of": "no text"})])
+        dump.write(
+            "day3", folder, [make(1, None), make(2, None), make(2, [0]), make(3, "a"), make(4, "a"), make(4, None)]
+        )
+        dump.write("day4", folder, [make(1, "a"), make(2, "a"), make(4, "a")])
+        one, three = f"1 {pipeline[:-1]} keeps old values", f"3 {pipeline} keep old values"
+        for number, count, note in ((1, 0, []), (2, 1, [one]), (3, 3, [three]), (3, 3, [three]), (4, 0, [])):
+            outcome = sync(f"day{number}", f"2026-01-0{4 + number}", allow_mass_change=True)
+            assert changes(outcome, pipeline).get("stale", 0) == count
+            assert [told.partition(" because")[0] for told in outcome.notes if "old values" in told] == note
 
     def test_a_leaver_whose_bad_record_tells_nothing_leaves_by_the_roster(
         self, db: Database, dump: Dump, sync: Sync

@@ -61,27 +61,52 @@ class Reader:
 
     def _deduplicated(self, source: Source, folder: Folder, reading: Reading) -> Iterator[StagedSource]:
         engine, contract = self.engine, source.contract
-        self._deduplicate(contract, source.checked, source.valid)
-        counts = _counts(engine, source.checked, source.valid, contract.key)
-        reasons = remarks.why_incomplete(engine, reading, source.checked, contract.key, counts[0])
+        counts, stated = self._deduplicate(contract, source.checked, source.valid)
+        reasons = remarks.why_incomplete(engine, reading, source.checked, contract.key, counts[0], counts[2])
         is_complete = not reasons and source.folder not in self.lost
         notes = remarks.of_folder(folder, reasons)
         yield StagedSource("", source.folder, True, folder.found, is_complete, *counts, notes)
-        for item in contract.lists:
+        for item, count in zip(contract.lists, stated, strict=True):
             if source.list_name(item.name) in self.feeds:
                 checked, valid = source.list_checked(item.name), source.list_valid(item.name)
                 engine.each(lists_of(contract, item, source.valid), check_elements(contract, item), checked)
-                self._deduplicate(item, checked, valid, contract.key)
-                counts = _counts(engine, checked, valid, f"({contract.key}, {item.key})")
-                ((stated,),) = engine.fetch(f"SELECT count(*) FROM {source.valid} WHERE {states(item.name)}")
-                yield StagedSource("", source.list_name(item.name), False, stated > 0, True, *counts)
+                counts, _ = self._deduplicate(item, checked, valid, contract.key)
+                yield StagedSource("", source.list_name(item.name), False, count > 0, True, *counts)
 
-    def _deduplicate(self, contract: Contract, checked: str, valid: str, *also: str) -> None:
+    def _deduplicate(
+        self, contract: Contract, checked: str, valid: str, *also: str
+    ) -> tuple[tuple[int, int, int], list[int]]:
+        """Make `valid` of `checked`.
+
+        Returns the rows read, duplicates and rejected, and how many of the valid ones have each list.
+
+        Raises:
+            DeskrollError: the counts do not add up, which would be a fault of deskroll.
+        """
         engine, repeats, rejects = self.engine, f"{checked}_repeated", f"{checked}_rejected"
-        engine.create(repeats, repeated(contract, checked, *also), keep=True)
-        engine.create(rejects, rejected(contract, checked, self.on, *also), keep=True)
+        key = ", ".join((*also, contract.key))
+        ((read, rejections, keys),) = engine.fetch(
+            f"""SELECT count(*), count(error_type), count(DISTINCT CASE WHEN error_type IS NULL THEN ({key}) END)
+            FROM {checked}"""
+        )
+        duplicates = read - rejections - keys
+        self._create(repeats, repeated(contract, checked, *also), duplicates)
+        self._create(rejects, rejected(contract, checked, self.on, *also), rejections)
         # An engine in one process works the valid rows out again in less time than it would take to copy them.
-        engine.create(valid, newest(contract, checked, repeats, rejects, self.on, *also), keep=engine.is_distributed)
+        is_kept = engine.is_distributed and duplicates + rejections > 0
+        engine.create(valid, newest(contract, checked, repeats, rejects, self.on, *also), keep=is_kept)
+        stated = (f", count(CASE WHEN {states(item.name)} THEN 1 END)" for item in contract.lists)
+        ((kept, *having),) = engine.fetch(f"SELECT count(*){''.join(stated)} FROM {valid}")
+        if read != kept + duplicates + rejections:
+            raise DeskrollError(
+                f"{checked}: {read} read is not {kept} valid + {duplicates} duplicates + {rejections} rejected.",
+                "This is a fault of deskroll; nothing was published. Please report it.",
+            )
+        return (read, duplicates, rejections), having
+
+    def _create(self, name: str, select: str, rows: int) -> None:
+        """Keep what a SELECT finds; if that is nothing, as it mostly is, the engine need not look for it."""
+        self.engine.create(name, select if rows else f"SELECT * FROM ({select}) WHERE false", keep=rows > 0)
 
 
 def _look_up(engine: Engine, lookup: Lookup, relation: str, result: str) -> None:
@@ -92,23 +117,3 @@ def _look_up(engine: Engine, lookup: Lookup, relation: str, result: str) -> None
     some = f"SELECT * FROM (VALUES {rows}) AS found (text, on_date, value)" if found else nothing
     engine.create(f"{relation}_found", some, keep=True)
     engine.create(result, look_up(lookup, relation, f"{relation}_found"))
-
-
-def _counts(engine: Engine, checked: str, valid: str, key: str) -> tuple[int, int, int]:
-    """Records read, duplicates and rejected.
-
-    Raises:
-        DeskrollError: they and the valid ones do not add up, which would be a fault of deskroll.
-    """
-    ((read, rejected, keys),) = engine.fetch(
-        f"""SELECT count(*), count(error_type), count(DISTINCT CASE WHEN error_type IS NULL THEN {key} END)
-        FROM {checked}"""
-    )
-    ((kept,),) = engine.fetch(f"SELECT count(*) FROM {valid}")
-    duplicates = read - rejected - keys
-    if read != kept + duplicates + rejected:
-        raise DeskrollError(
-            f"{checked}: {read} read is not {kept} valid + {duplicates} duplicates + {rejected} rejected.",
-            "This is a fault of deskroll; nothing was published. Please report it.",
-        )
-    return read, duplicates, rejected

@@ -17,15 +17,16 @@ _NAMED: Final = 3  # files, or reasons, that a note names
 _FETCHED: Final = 1000
 
 
-def why_incomplete(engine: Engine, reading: Reading, checked: str, key: str, records: int) -> list[str]:
+def why_incomplete(engine: Engine, reading: Reading, checked: str, key: str, records: int, rejected: int) -> list[str]:
     """Why absence from a folder does not count; nothing if the folder is complete.
 
-    `checked` is the relation of its records, `key` the column of their ids, and `records` how many there are.
+    `checked` is the relation of its records, `key` the column of their ids. There are `records`, of which `rejected`.
     """
     files = {} if reading.is_complete else _unreadable(engine, checked)
-    nameless = {name: f"{name}[{index}]: its id cannot be read" for name, index in _nameless(engine, checked, key)}
-    found = nameless | {name: f"{name}: {what}" for name, what in files.items()}
-    reasons = [found[name] for name in sorted(found)]
+    found = _nameless(engine, checked, key) if rejected else []
+    nameless = {name: f"{name}[{index}]: its id cannot be read" for name, index in found}
+    why = nameless | {name: f"{name}: {what}" for name, what in files.items()}
+    reasons = [why[name] for name in sorted(why)]
     promise = reading.envelopes.broken_promise(records)
     return reasons + [promise] * bool(promise)
 
@@ -80,11 +81,11 @@ def of_backfill(run: Run, newer: dict[date, list[str]]) -> Iterator[str]:
 
 def of_published(published: Published) -> Iterator[str]:
     """Say whose values are old, and which mass changes were let through because they lose nothing."""
-    for count in (c.count for c in published.changes if c.change == "stale"):
+    for stale in (c for c in published.changes if c.change == "stale"):
         yield (
-            "1 agent keeps old values because its record is in quarantine"
-            if count == 1
-            else f"{count:,} agents keep old values because their records are in quarantine"
+            f"1 {stale.pipeline.removesuffix('s')} keeps old values because its record is in quarantine"
+            if stale.count == 1
+            else f"{stale.count:,} {stale.pipeline} keep old values because their records are in quarantine"
         )
     for change in published.noticed:
         yield f"a mass change: {change}; see that this is the right dump"

@@ -70,7 +70,7 @@ CREATE UNLOGGED TABLE stg_role_changes (
 );
 COMMENT ON TABLE stg_role_changes IS 'What the last publish did to roles, one row per role that changed.';
 COMMENT ON COLUMN stg_role_changes.role_id IS 'The role.';
-COMMENT ON COLUMN stg_role_changes.change IS 'added or changed.';
+COMMENT ON COLUMN stg_role_changes.change IS 'added, changed or stale (keeps its stored values because its record is in quarantine).';
 
 INSERT INTO sync_watermarks (pipeline) VALUES ('roles');
 

@@ -103,7 +103,7 @@ CREATE UNLOGGED TABLE stg_group_changes (
 );
 COMMENT ON TABLE stg_group_changes IS 'What the last publish did to groups, one row per group and change.';
 COMMENT ON COLUMN stg_group_changes.group_id IS 'The group.';
-COMMENT ON COLUMN stg_group_changes.change IS 'added, changed, activated or inactivated.';
+COMMENT ON COLUMN stg_group_changes.change IS 'added, changed, activated, inactivated or stale (keeps its stored values because its record is in quarantine).';
 
 INSERT INTO sync_watermarks (pipeline) VALUES ('groups');
 

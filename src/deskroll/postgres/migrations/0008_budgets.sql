@@ -100,7 +100,7 @@ CREATE UNLOGGED TABLE stg_budget_changes (
 );
 COMMENT ON TABLE stg_budget_changes IS 'What the last publish did to budgets, one row per budget whose values changed.';
 COMMENT ON COLUMN stg_budget_changes.budget_id IS 'The budget.';
-COMMENT ON COLUMN stg_budget_changes.change IS 'added or changed.';
+COMMENT ON COLUMN stg_budget_changes.change IS 'added, changed or stale (keeps its stored values because its record is in quarantine).';
 
 INSERT INTO sync_watermarks (pipeline) VALUES ('budgets');
 

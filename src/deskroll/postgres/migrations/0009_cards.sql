@@ -114,7 +114,7 @@ CREATE UNLOGGED TABLE stg_card_changes (
 );
 COMMENT ON TABLE stg_card_changes IS 'What the last publish did to cards, one row per card whose values changed.';
 COMMENT ON COLUMN stg_card_changes.card_id IS 'The card.';
-COMMENT ON COLUMN stg_card_changes.change IS 'added or changed.';
+COMMENT ON COLUMN stg_card_changes.change IS 'added, changed or stale (keeps its stored values because its record is in quarantine).';
 
 INSERT INTO sync_watermarks (pipeline) VALUES ('cards');
 

@@ -202,7 +202,7 @@ CREATE UNLOGGED TABLE stg_transaction_changes (
 );
 COMMENT ON TABLE stg_transaction_changes IS 'What the last publish did to transactions, one row per transaction and change.';
 COMMENT ON COLUMN stg_transaction_changes.transaction_id IS 'The transaction.';
-COMMENT ON COLUMN stg_transaction_changes.change IS 'added, changed; identified: its id became known, or that it is the same as another; linked: a card, budget or agent came to be known, or another agent; unlinked.';
+COMMENT ON COLUMN stg_transaction_changes.change IS 'added, changed; identified: its id became known, or that it is the same as another; linked: a card, budget or agent came to be known, or another agent; unlinked; stale: it keeps its stored values because its record is in quarantine.';
 COMMENT ON COLUMN stg_transaction_changes.staged_id IS 'transaction_id of the staged row whose values were taken.';
 COMMENT ON COLUMN stg_transaction_changes.idempotency_key IS 'Key of these values.';
 

@@ -42,6 +42,8 @@ ON CONFLICT (role_id) DO UPDATE SET
 
 SELECT deskroll_replace_quarantine('roles'::TEXT, 'role_pipeline_errors'::REGCLASS, 'role_id'::NAME);
 
+SELECT deskroll_tell_stale('roles'::TEXT, 'roles'::REGCLASS, 'stg_role_changes'::REGCLASS, 'role_id'::NAME);
+
 SELECT deskroll_move_watermark('roles'::TEXT);
 
 -- New roles are given to the agents that they waited for. A run works this out once, when it has published all.

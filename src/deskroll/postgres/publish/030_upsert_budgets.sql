@@ -127,6 +127,8 @@ WHERE
 
 SELECT deskroll_replace_quarantine('budgets'::TEXT, 'budget_pipeline_errors'::REGCLASS, 'budget_id'::NAME);
 
+SELECT deskroll_tell_stale('budgets'::TEXT, 'budgets'::REGCLASS, 'stg_budget_changes'::REGCLASS, 'budget_id'::NAME);
+
 SELECT deskroll_move_watermark('budgets'::TEXT);
 
 -- Cards and transactions may have waited for these budgets. A run does this once, when it has published all.

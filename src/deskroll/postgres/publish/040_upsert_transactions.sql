@@ -282,6 +282,10 @@ WHERE
     )
 ORDER BY today.source_file, today.record_index;
 
+SELECT deskroll_tell_stale(
+    'transactions'::TEXT, 'transactions'::REGCLASS, 'stg_transaction_changes'::REGCLASS, 'transaction_id'::NAME
+);
+
 SELECT deskroll_move_watermark('transactions'::TEXT);
 
 UPDATE sync_watermarks SET updated_time = newest.updated_time
