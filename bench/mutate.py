@@ -37,11 +37,15 @@ HARMLESS = Path(__file__).parent / "harmless.txt"
 FILES = [
     *sorted((ROOT / "src/deskroll/postgres/publish").glob("*.sql")),
     *sorted((ROOT / "src/deskroll/postgres/migrations").glob("*.sql")),
+    *sorted((ROOT / "src/deskroll/postgres/routines").glob("*.sql")),
     *sorted((ROOT / "src/deskroll/pipelines").glob("*.py")),
     ROOT / "src/deskroll/flatten.py",
     ROOT / "src/deskroll/postgres/guard.py",
 ]
-RULES = [f"tests/test_rules_{part}.py" for part in ("agents", "roles_groups", "runs")]
+RULES = [
+    *(f"tests/test_rules_{part}.py" for part in ("agents", "roles_groups", "runs")),
+    *("tests/test_truth.py", "tests/test_guards.py"),
+]
 BY_HAND = ["tests/test_publish.py", "tests/test_neighbours.py"]
 SPEND = ["tests/test_rules_spend.py"]
 LONG = ["tests/test_model.py", "tests/test_model_spend.py", "tests/test_cli.py"]
@@ -73,16 +77,16 @@ LINE: list[tuple[str, str]] = [
 
 @dataclass(frozen=True)
 class Mutation:
-    """A file, and what it becomes."""
+    """A file, the statement that is changed in it, by its first line, and what the file becomes."""
 
     file: Path
-    line: int
+    statement: str
     old: str
     new: str
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file.name}:{self.line}: {self.old.strip()!r} -> {self.new.strip()!r}"
+        return f"{self.file.name}: {self.statement!r}: {self.old.strip()!r} -> {self.new.strip()!r}"
 
 
 def mutations(file: Path) -> Iterator[Mutation]:
@@ -97,11 +101,18 @@ def mutations(file: Path) -> Iterator[Mutation]:
                 new = line[: found.start()] + replacement + line[found.end() :]
                 changed = "\n".join([*lines[:number], new, *lines[number + 1 :]])
                 if file.suffix != ".py" or _is_python(changed):
-                    yield Mutation(file, number + 1, line, new, text.replace("\n".join(lines), changed, 1))
+                    statement = _statement(file, lines[: number + 1])
+                    yield Mutation(file, statement, line, new, text.replace("\n".join(lines), changed, 1))
     if file.parent.name == "publish":
         for statement in re.findall(r"^(?:[A-Z][^;]*;)$", text, re.MULTILINE):
-            number = text[: text.index(statement)].count("\n") + 1
-            yield Mutation(file, number, statement.split("\n")[0], "(left out)", text.replace(statement, "", 1))
+            first = statement.split("\n")[0]
+            yield Mutation(file, first, first, "(left out)", text.replace(statement, "", 1))
+
+
+def _statement(file: Path, lines: list[str]) -> str:
+    """The first line of the statement that the last of these lines is in; lines before that may come and go."""
+    begins = re.compile(r"(def|class) |\w+( =|:)" if file.suffix == ".py" else r"(INSERT|UPDATE|DELETE|CREATE|ALTER|DO)\b")
+    return next(filter(begins.match, reversed(lines)), "")
 
 
 def _is_python(text: str) -> bool:
@@ -207,7 +218,7 @@ def main() -> None:
             if not given.steps.exists():
                 subprocess.run([sys.executable, str(REPLAY), "record", given.steps, server], check=True)
             suite = Suite(server, Path(work), given.steps.absolute(), is_quick=given.quick)
-            if failure := suite.says(Mutation(FILES[0], 0, "", "", FILES[0].read_text())):
+            if failure := suite.says(Mutation(FILES[0], "", "", "", FILES[0].read_text())):
                 parser.error(f"without a mutation this fails: {failure}")
             said = threads.map(suite.says, every)
             for number, (mutation, failure) in enumerate(zip(every, said, strict=True), start=1):

@@ -32,9 +32,9 @@ class SourceFile(NamedTuple):
     `name` is its path inside the day's folder; `size` its bytes on disk, -1 where it is no regular file; `is_lines`
     whether it holds one record a line; `compression` is `.gz`, `.zst` or nothing; `stamp` is what no change of the file
     leaves as it was: inode, time of modification, time of change. `root` is the resolved path of the dump that the file
-    must lie in, or nothing for a file that deskroll itself wrote; `allowance` is the number of bytes that it may unpack
-    to beyond its ratio. `fault` says why the file is not even opened, if it is not. `is_part` says that it holds only
-    some later lines of a file, so that it may hold none.
+    must lie in, or nothing if it is at a URL or deskroll itself wrote it; `allowance` is the number of bytes that it
+    may unpack to beyond its ratio. `fault` says why the file is not even opened, if it is not. `is_part` says that it
+    holds only some later lines of a file, so that it may hold none.
     """
 
     path: str

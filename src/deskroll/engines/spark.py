@@ -14,12 +14,13 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, cast
+from urllib.parse import unquote
 
 import sqlglot
 from py4j.protocol import Py4JError
@@ -256,22 +257,32 @@ class Spark:
         """Path, time of change and size of the files below a URL; None where there is nothing of that name."""
         with _explained():
             try:
-                found = _files(self._session, url).select("path", "modificationTime", "length")
-                rows = (found.limit(limit) if limit else found).collect()
+                files = _files(self._session, url)
+                rows = files.select("path", "modificationTime", "length")
+                listed = [tuple(row) for row in (rows.limit(limit) if limit else rows).collect()]
             except AnalysisException as error:
                 if error.getCondition() == "PATH_NOT_FOUND":
                     return None
                 raise
-        return [(path, changed.astimezone(), size) for path, changed, size in rows]
+            # No rows come from files without bytes, and yet these are there.
+            bare = {re.sub(_SCHEME, "", path) for path, *_ in listed}
+            others = (
+                []
+                if limit
+                else [path for path in map(unquote, files.inputFiles()) if re.sub(_SCHEME, "", path) not in bare]
+            )
+        return [(path, changed.astimezone(), size) for path, changed, size in listed] + [
+            (path, datetime.fromtimestamp(0, UTC), 0) for path in others
+        ]
 
     def _share_out(self, folder: Folder) -> Iterator[tuple[DataFrame, PartReader]]:
         """The files of a folder as rows, a partition a task, with what makes files of them there."""
         if not folder.files:
             return
-        url = folder.files[0].path.rpartition("/")[0]
-        if not is_url(url):
+        if folder.files[0].root:
             yield self._share_out_paths(folder.files), listed
             return
+        url = folder.files[0].path.rpartition("/")[0]  # as Hadoop writes it: `file:/dump` is one too
         depth = re.sub(_SCHEME, "", folder.files[0].path).count("/")  # what lies deeper is in a sub-folder
         direct = F.length(F.regexp_replace(F.regexp_replace("path", _SCHEME, ""), "[^/]", "")) == depth
         unread = [(f.path, b"", f.fault) for f in folder.files if _is_nothing_to_fetch(f)]
@@ -390,8 +401,8 @@ def _can_be_cut(file: SourceFile) -> bool:
 
 
 def _is_nothing_to_fetch(file: SourceFile) -> bool:
-    """Whether a file is not to be read, or has no line that Spark could read."""
-    return bool(file.fault) or (_can_be_cut(file) and not file.size)
+    """Whether a file is not to be read, or has no bytes: Spark passes over such files."""
+    return bool(file.fault) or not file.size
 
 
 def _cores(session: SparkSession) -> int:
