@@ -259,21 +259,15 @@ class Spark:
             try:
                 files = _files(self._session, url)
                 rows = files.select("path", "modificationTime", "length")
-                listed = [tuple(row) for row in (rows.limit(limit) if limit else rows).collect()]
+                found = (rows.limit(limit) if limit else rows).collect()
             except AnalysisException as error:
                 if error.getCondition() == "PATH_NOT_FOUND":
                     return None
                 raise
-            # No rows come from files without bytes, and yet these are there.
-            bare = {re.sub(_SCHEME, "", path) for path, *_ in listed}
-            others = (
-                []
-                if limit
-                else [path for path in map(unquote, files.inputFiles()) if re.sub(_SCHEME, "", path) not in bare]
-            )
-        return [(path, changed.astimezone(), size) for path, changed, size in listed] + [
-            (path, datetime.fromtimestamp(0, UTC), 0) for path in others
-        ]
+            listed = {re.sub(_SCHEME, "", path): (path, at.astimezone(), size) for path, at, size in found}
+            for path in [] if limit else map(unquote, files.inputFiles()):  # a file without bytes is not among the rows
+                listed.setdefault(re.sub(_SCHEME, "", path), (path, datetime.fromtimestamp(0, UTC), 0))
+        return list(listed.values())
 
     def _share_out(self, folder: Folder) -> Iterator[tuple[DataFrame, PartReader]]:
         """The files of a folder as rows, a partition a task, with what makes files of them there."""
