@@ -111,7 +111,9 @@ def mutations(file: Path) -> Iterator[Mutation]:
 
 def _statement(file: Path, lines: list[str]) -> str:
     """The first line of the statement that the last of these lines is in; lines before that may come and go."""
-    begins = re.compile(r"(def|class) |\w+( =|:)" if file.suffix == ".py" else r"(INSERT|UPDATE|DELETE|CREATE|ALTER|DO)\b")
+    begins = re.compile(
+        r"(def|class) |\w+( =|:)" if file.suffix == ".py" else r"(INSERT|UPDATE|DELETE|CREATE|ALTER|DO)\b"
+    )
     return next(filter(begins.match, reversed(lines)), "")
 
 

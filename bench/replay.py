@@ -93,14 +93,12 @@ def seen(db: Database, outcome: sync.Outcome | None) -> Any:
     return *found, counts, outcome and outcome.published.refusals
 
 
-def publish(connection: Any, step: Any) -> sync.Outcome | None:
+def publish(target: sync.Target, step: Any) -> sync.Outcome | None:
     """Publish as `sync` does; nothing comes of it where PostgreSQL refuses."""
     chosen = [p for p in pipelines.PIPELINES if p.name in step.pipelines]
     try:
         with patch.object(guard, "MOST_ROWS", step.most_rows):
-            return sync._publish(
-                connection, chosen, step.run, step.staged, step.limits, lambda said: None, plan=step.plan
-            )
+            return sync._publish(target, chosen, step.run, step.staged, step.limits, lambda said: None, plan=step.plan)
     except sync.Refused as refused:
         return refused.outcome
     except DeskrollError:
@@ -112,11 +110,14 @@ def record(file: Path, url: str) -> None:
     steps: list[Step] = []
     plain = sync._publish
 
-    def recording(connection: Any, chosen: Any, run: Run, staged: Any, limits: Limits, tell: Any, *, plan: bool) -> Any:
+    def recording(
+        target: sync.Target, chosen: Any, run: Run, staged: Any, limits: Limits, tell: Any, *, plan: bool
+    ) -> Any:
+        connection = target.connection
         before = contents(connection)
         outcome = None
         try:
-            outcome = plain(connection, chosen, run, staged, limits, tell, plan=plan)
+            outcome = plain(target, chosen, run, staged, limits, tell, plan=plan)
         except sync.Refused as refused:
             outcome = refused.outcome
             raise
@@ -165,7 +166,7 @@ def replay(file: Path, url: str, first: list[int]) -> int | None:
             restore(restoring, steps[number].before)
             # A connection publishes once: PostgreSQL counts on one what it did before, too.
             with database.connect(made) as connection:
-                outcome = publish(connection, steps[number])
+                outcome = publish(sync.Target(connection, made, "replay"), steps[number])
             if seen(db, outcome) != steps[number].after:
                 return number
     return None
