@@ -218,6 +218,7 @@ def main() -> None:
         server = embedded.start(Path(work) / "server")
         try:
             if not given.steps.exists():
+                given.steps.parent.mkdir(parents=True, exist_ok=True)
                 subprocess.run([sys.executable, str(REPLAY), "record", given.steps, server], check=True)
             suite = Suite(server, Path(work), given.steps.absolute(), is_quick=given.quick)
             if failure := suite.says(Mutation(FILES[0], "", "", "", FILES[0].read_text())):
