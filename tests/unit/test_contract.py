@@ -212,6 +212,23 @@ def test_a_rejected_record_supersedes_an_older_one(
     assert deduplicate(engine, contract) == {1: (1, may_be_newer)}
 
 
+@pytest.mark.parametrize(
+    ("records", "left"),
+    [
+        ([{"updated_at": NEW}, {"updated_at": NEW, "x": "?"}], (0, True)),
+        ([{"updated_at": NEW}, {"updated_at": "?"}, {"updated_at": OLD, "x": "?"}], (0, True)),
+        ([{"updated_at": OLD, "x": "?"}, {"updated_at": "?"}, {"updated_at": NEW}], (2, True)),
+        ([{"updated_at": OLD, "x": "?"}, {"updated_at": OLD, "x": 5}, {"updated_at": NEW}], (2, False)),
+    ],
+)
+def test_of_several_rejected_records_the_one_that_may_be_the_newest_counts(
+    records: list[Any], left: Any, read: Any, engine: DuckDB
+) -> None:
+    contract = Contract("things", (*DATED.fields, column("x", c.BOOLEAN)), "id", newest="updated_at")
+    read(contract, *({"id": 1} | record for record in records))
+    assert deduplicate(engine, contract) == {1: left}
+
+
 def test_a_record_from_the_future_is_ordered_as_of_the_sync_date(read: Any, engine: DuckDB) -> None:
     contract = Contract("things", DATED.fields, "id", newest="updated_at", is_dated=True)
     read(contract, {"id": 1, "updated_at": "2026-01-05T12:00:00Z"}, {"id": 1, "updated_at": "2029-01-01T00:00:00Z"})

@@ -9,7 +9,7 @@ from deskroll import remarks
 from deskroll.pipelines import PIPELINES
 from deskroll.postgres.ledger import Run
 from deskroll.postgres.publish import Change, Published
-from deskroll.postgres.staging import StagedSource, StagedSync
+from deskroll.postgres.staging import Purpose, StagedSource, StagedSync
 from deskroll.source import Folder
 
 AGENTS = next(p for p in PIPELINES if p.name == "agents")
@@ -22,7 +22,7 @@ def source(name: str, read: int = 1, **said: bool) -> StagedSource:
     return StagedSource("agents", name, known["is_folder"], known["found"], known["complete"], read, 0, 0)
 
 
-def staged(pipeline: str, day: str, purpose: str) -> StagedSync:
+def staged(pipeline: str, day: str, purpose: Purpose) -> StagedSync:
     return replace(StagedSync(pipeline, day, date(2026, 1, 5), "api", "duckdb"), purpose=purpose)
 
 
