@@ -264,10 +264,10 @@ class Spark:
                 if error.getCondition() == "PATH_NOT_FOUND":
                     return None
                 raise
-            listed = {re.sub(_SCHEME, "", path): (path, at.astimezone(), size) for path, at, size in found}
+            entries = {_without_scheme(path): (path, at.astimezone(), size) for path, at, size in found}
             for path in [] if limit else map(unquote, files.inputFiles()):  # a file without bytes is not among the rows
-                listed.setdefault(re.sub(_SCHEME, "", path), (path, datetime.fromtimestamp(0, UTC), 0))
-        return list(listed.values())
+                entries.setdefault(_without_scheme(path), (path, datetime.fromtimestamp(0, UTC), 0))
+        return list(entries.values())
 
     def _share_out(self, folder: Folder) -> Iterator[tuple[DataFrame, PartReader]]:
         """The files of a folder as rows, a partition a task, with what makes files of them there."""
@@ -277,7 +277,7 @@ class Spark:
             yield self._share_out_paths(folder.files), listed
             return
         url = folder.files[0].path.rpartition("/")[0]  # as Hadoop writes it: `file:/dump` is one too
-        depth = re.sub(_SCHEME, "", folder.files[0].path).count("/")  # what lies deeper is in a sub-folder
+        depth = _without_scheme(folder.files[0].path).count("/")  # what lies deeper is in a sub-folder
         direct = F.length(F.regexp_replace(F.regexp_replace("path", _SCHEME, ""), "[^/]", "")) == depth
         unread = [(f.path, b"", f.fault) for f in folder.files if _is_nothing_to_fetch(f)]
         if unread:
@@ -375,6 +375,11 @@ def _files(session: SparkSession, url: str, names: str = "*") -> DataFrame:
 def _literally(url: str) -> str:
     """A URL as Spark takes it: it reads `*`, `?`, `[` and `{` in one as a pattern."""
     return re.sub(r"([*?\[\]{}\\])", r"\\\1", url)
+
+
+def _without_scheme(url: str) -> str:
+    """What two ways of writing a URL share: `file:/dump` and `file:///dump` are one."""
+    return re.sub(_SCHEME, "", url)
 
 
 def _split(path: str, folder: str) -> tuple[str, str]:

@@ -42,7 +42,7 @@ ON CONFLICT (role_id) DO UPDATE SET
 
 SELECT deskroll_replace_quarantine('roles'::TEXT, 'role_pipeline_errors'::REGCLASS, 'role_id'::NAME);
 
-SELECT deskroll_tell_stale('roles'::TEXT, 'roles'::REGCLASS, 'stg_role_changes'::REGCLASS, 'role_id'::NAME);
+SELECT deskroll_tell_stale('roles'::TEXT, 'stg_role_changes'::REGCLASS, 'role_id'::NAME);
 
 SELECT deskroll_move_watermark('roles'::TEXT);
 

@@ -218,6 +218,6 @@ CROSS JOIN (
 WHERE context.pipeline = 'groups'
 ORDER BY error.source_file, error.record_index, error.message;
 
-SELECT deskroll_tell_stale('groups'::TEXT, 'groups'::REGCLASS, 'stg_group_changes'::REGCLASS, 'group_id'::NAME);
+SELECT deskroll_tell_stale('groups'::TEXT, 'stg_group_changes'::REGCLASS, 'group_id'::NAME);
 
 SELECT deskroll_move_watermark('groups'::TEXT);

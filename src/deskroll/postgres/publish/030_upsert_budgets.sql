@@ -127,7 +127,7 @@ WHERE
 
 SELECT deskroll_replace_quarantine('budgets'::TEXT, 'budget_pipeline_errors'::REGCLASS, 'budget_id'::NAME);
 
-SELECT deskroll_tell_stale('budgets'::TEXT, 'budgets'::REGCLASS, 'stg_budget_changes'::REGCLASS, 'budget_id'::NAME);
+SELECT deskroll_tell_stale('budgets'::TEXT, 'stg_budget_changes'::REGCLASS, 'budget_id'::NAME);
 
 SELECT deskroll_move_watermark('budgets'::TEXT);
 

@@ -106,7 +106,7 @@ LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
 WHERE context.pipeline = 'cards' AND today.source_budget_id IS NOT NULL AND budget.budget_id IS NULL
 ORDER BY today.source_file, today.record_index;
 
-SELECT deskroll_tell_stale('cards'::TEXT, 'cards'::REGCLASS, 'stg_card_changes'::REGCLASS, 'card_id'::NAME);
+SELECT deskroll_tell_stale('cards'::TEXT, 'stg_card_changes'::REGCLASS, 'card_id'::NAME);
 
 SELECT deskroll_move_watermark('cards'::TEXT);
 

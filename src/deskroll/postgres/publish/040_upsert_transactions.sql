@@ -282,9 +282,7 @@ WHERE
     )
 ORDER BY today.source_file, today.record_index;
 
-SELECT deskroll_tell_stale(
-    'transactions'::TEXT, 'transactions'::REGCLASS, 'stg_transaction_changes'::REGCLASS, 'transaction_id'::NAME
-);
+SELECT deskroll_tell_stale('transactions'::TEXT, 'stg_transaction_changes'::REGCLASS, 'transaction_id'::NAME);
 
 SELECT deskroll_move_watermark('transactions'::TEXT);
 

@@ -99,29 +99,29 @@ COMMENT ON FUNCTION deskroll_replace_quarantine IS
 'Put what was staged of a pipeline''s bad records in place of the day''s rows in its quarantine; key: its column for an id.';
 
 -- If the newest record of the day is valid, the values are not old.
-CREATE OR REPLACE FUNCTION deskroll_tell_stale(of_pipeline TEXT, stored REGCLASS, changes REGCLASS, key NAME)
+CREATE OR REPLACE FUNCTION deskroll_tell_stale(of_pipeline TEXT, changes REGCLASS, key NAME)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     key_type TEXT;
 BEGIN
     SELECT format_type(atttypid, atttypmod) INTO STRICT key_type
-    FROM pg_attribute WHERE attrelid = stored AND attname = key;
+    FROM pg_attribute WHERE attrelid = changes AND attname = key;
     EXECUTE format(
         'INSERT INTO %2$s (%3$I, change)
         SELECT DISTINCT known.%3$I, ''stale''
         FROM sync_context AS context
         JOIN stg_pipeline_errors AS error ON error.pipeline = context.pipeline
-        JOIN %1$s AS known ON known.%3$I = error.entity_id::%4$s
+        JOIN %1$I AS known ON known.%3$I = error.entity_id::%4$s
         WHERE
             context.pipeline = $1
             AND NOT context.is_backfill
-            AND NOT EXISTS (SELECT FROM %5$s AS today WHERE today.%3$I = known.%3$I AND NOT today.is_rejected)',
-        stored, changes, key, key_type, 'stg_' || of_pipeline
+            AND NOT EXISTS (SELECT FROM %5$I AS today WHERE today.%3$I = known.%3$I AND NOT today.is_rejected)',
+        of_pipeline, changes, key, key_type, 'stg_' || of_pipeline
     ) USING of_pipeline;
 END
 $$;
 COMMENT ON FUNCTION deskroll_tell_stale IS
-'Add to what a publish did whose stored values are old, because their records are in quarantine.';
+'Add to what a publish did whose stored values are old, because their records are in quarantine: rows of the table that is named like the pipeline.';
 
 -- Empty staging says that everybody is gone, so it must be told from staging that a crash, or a failed run, left empty.
 CREATE OR REPLACE FUNCTION deskroll_begin(of_pipeline TEXT)
