@@ -44,7 +44,8 @@ FILES = [
 ]
 RULES = [
     *(f"tests/test_rules_{part}.py" for part in ("agents", "roles_groups", "runs")),
-    *("tests/test_truth.py", "tests/test_guards.py"),
+    "tests/test_truth.py",
+    "tests/test_guards.py",
 ]
 BY_HAND = ["tests/test_publish.py", "tests/test_neighbours.py"]
 SPEND = ["tests/test_rules_spend.py"]

@@ -10,6 +10,7 @@ from deskroll.envelope import Envelope
 from deskroll.exact import KEPT_OF_A_BAD_FILE, bad_file, read_exactly
 from deskroll.opening import Unreadable
 from deskroll.source import SourceFile, describe
+from tests.test_bad_input import WHOLE_FILES
 
 
 def file(folder: Path, data: bytes, name: str = "a.json") -> SourceFile:
@@ -32,19 +33,18 @@ SHAPES = {
     "packed with zstd": (zstandard.compress(b"[1]"), "a.JSON.zst", [(0, "1")]),
     "numbers as they stand": (b"[1.50, 1e400]", "a.json", [(0, "1.50"), (1, "1e400")]),
 }  # fmt: skip
-FAULTS = {
-    "empty": (b"", "a.json", "is empty: it holds no JSON; a list of nothing is []"),
-    "white space": (b" \n", "a.ndjson", "is empty"),
-    "cut short": (b'[{"id": 1}, {"id"', "a.json", "the file ends there"),
-    "something after the end": (b"[1] [2]", "a.json", "more text after the document's end"),
-    "NaN": (b"[NaN]", "a.json", "is not JSON"),
-    "not UTF-8": (b'["\xff"]', "a.json", "is not UTF-8: byte 0xff at offset 2"),
-    "UTF-16": ('{"id": 1}'.encode("utf-16"), "a.json", "is not UTF-8"),
-    "a text": (b'"Internal error"', "a.json", 'holds "Internal error", expected an object, an array or an envelope'),
-    "a page of an error": (b"<html>", "a.json", "is not JSON"),
-    "an error beside an empty list": (b'{"cards": [], "errors": ["x"]}', "a.json", "has an empty list beside an error"),
-    "packing cut short": (gzip.compress(b"[1, 2, 3]")[:-9], "a.json.gz", "the file is cut short"),
-    "packed with another": (b"PK\x03\x04", "a.json.gz", "cannot be unpacked"),
+FAULTS: dict[str, tuple[bytes, str, str]] = WHOLE_FILES | {
+    "empty": (b"", "is empty: it holds no JSON; a list of nothing is []", "a.json"),
+    "white space": (b" \n", "is empty", "a.ndjson"),
+    "cut short in a record": (b'[{"id": 1}, {"id"', "the file ends there", "a.json"),
+    "NaN alone": (b"[NaN]", "is not JSON", "a.json"),
+    "two arrays": (b"[1] [2]", "more text after the document's end", "a.json"),
+    "one byte that is not UTF-8": (b'["\xff"]', "is not UTF-8: byte 0xff at offset 2", "a.json"),
+    "UTF-16, by its name": ('{"id": 1}'.encode("utf-16"), "is not UTF-8", "a.json"),
+    "a text": (b'"Internal error"', 'holds "Internal error", expected an object, an array or an envelope', "a.json"),
+    "a page of an error": (b"<html>", "is not JSON", "a.json"),
+    "an error beside an empty list": (b'{"cards": [], "errors": ["x"]}', "has an empty list beside an error", "a.json"),
+    "packed with another": (b"PK\x03\x04", "cannot be unpacked", "a.json.gz"),
 }
 
 
@@ -54,8 +54,8 @@ def test_a_file_of_any_shape(data: bytes, name: str, records: list[tuple[int | N
     assert [(one.position, one.record, one.fault) for one in found] == [(*record, None) for record in records]
 
 
-@pytest.mark.parametrize(("data", "name", "message"), FAULTS.values(), ids=FAULTS)
-def test_a_file_that_is_no_json_to_its_end(data: bytes, name: str, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("data", "message", "name"), FAULTS.values(), ids=FAULTS)
+def test_a_file_that_is_no_json_to_its_end(data: bytes, message: str, name: str, tmp_path: Path) -> None:
     with pytest.raises(Unreadable) as raised:
         list(read_exactly(file(tmp_path, data, name), "cards"))
     assert message in str(raised.value)
