@@ -131,7 +131,7 @@ def test_functions_views_and_comments_become_those_of_today(db: Database) -> Non
     today = [db.one(query) for query in (about, body, view)]
     db.connection.execute("COMMENT ON TABLE agents IS 'Of another day.'")
     db.connection.execute(
-        """CREATE OR REPLACE FUNCTION deskroll_move_watermark(of_pipeline TEXT) RETURNS VOID LANGUAGE sql
+        """CREATE OR REPLACE FUNCTION deskroll_move_watermark() RETURNS VOID LANGUAGE sql
         AS 'SELECT'"""
     )
     definition = str(today[2]).rstrip(";")

@@ -172,9 +172,9 @@ def test_a_schema_in_which_everybody_may_create_is_refused(db: Database, shell: 
     "signature",
     [
         "deskroll_detach_keys(text, text, text, text, text)",
-        "deskroll_replace_quarantine(text, text, text)",
+        "deskroll_replace_quarantine(text, text)",
         "deskroll_begin(unknown_day varchar)",
-        "deskroll_move_watermark(varchar)",
+        "deskroll_tell_stale(text, text)",
         "deskroll_active_groups(text)",
     ],
 )

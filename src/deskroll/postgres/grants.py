@@ -41,7 +41,7 @@ def to_sync(database: str, schema: str, role: str) -> str:
 
 def to_read(database: str, schema: str, role: str) -> str:
     """The SQL that lets a role read all but quarantine and staging: `status`, `runs`, `groups` and `agent` work."""
-    hidden = {"deskroll_migrations", "sync_context", "guarded_now", "guarded_changes"}
+    hidden = {"deskroll_migrations", "sync_context", "sync_contexts", "guarded_now", "guarded_changes"}
     shown = [n for n in names() if not n.startswith("stg_") and not n.endswith("_errors") and n not in hidden]
     return "\n".join(
         [

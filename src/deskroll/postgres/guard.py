@@ -163,14 +163,13 @@ def _names(connection: Connection, guard: Guard, changed: int) -> str:
     return ", ".join(names) + more
 
 
-def allow(connection: Connection, pipelines: list[str]) -> None:
-    """Note that a person allowed what the dates of these pipelines have changed so far."""
+def allow(connection: Connection) -> None:
+    """Note that a person allowed what the date of the pipeline that is being published has changed so far."""
     connection.execute(
         """UPDATE sync_date_changes SET is_allowed = true
         FROM sync_context AS context
-        WHERE context.pipeline = ANY (%s) AND NOT context.is_backfill
-        AND sync_date_changes.pipeline = context.pipeline AND NOT sync_date_changes.is_allowed""",
-        [pipelines],
+        WHERE NOT context.is_backfill
+        AND sync_date_changes.pipeline = context.pipeline AND NOT sync_date_changes.is_allowed"""
     )
 
 

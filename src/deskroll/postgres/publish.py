@@ -44,7 +44,7 @@ def in_the_future(pipeline: str, key: str, column: str) -> Drift:
     return Drift(
         f"""SELECT '{column} in the future', count(*), (array_agg(today.{key} ORDER BY today.{key}))[:3]
         FROM stg_{pipeline} AS today CROSS JOIN sync_context AS context
-        WHERE context.pipeline = '{pipeline}' AND (today.{column} AT TIME ZONE 'UTC')::DATE > context.sync_date + 1"""
+        WHERE (today.{column} AT TIME ZONE 'UTC')::DATE > context.sync_date + 1"""
     )
 
 
@@ -150,6 +150,7 @@ def publish(
         seconds: dict[str, float] = {}
         for publication in chosen:
             mine = [s for s in sources if s.pipeline == publication.pipeline]
+            _turn_to(connection, publication)
             watch = guards.Watch(connection, publication.guards, publication.changes)
             began = time.monotonic()
             connection.execute(publication.read())
@@ -157,6 +158,8 @@ def publish(
             changes += _changes(connection, publication)
             refusals += [] if limits.allow_mass_change else watch.find_refusals(mine)
             noticed += watch.find_notes()
+            if limits.allow_mass_change:
+                guards.allow(connection)
         for publication in publications:
             if publication.otherwise and publication not in chosen:
                 connection.execute(publication.otherwise)
@@ -170,11 +173,10 @@ def publish(
             quarantine += mine_bad
             errors += first
         for publication in publications:
+            _turn_to(connection, publication)
             drift += _drift(connection, publication, is_published=publication in chosen)
         if plan or refusals:
             raise Rollback(transaction)
-        if limits.allow_mass_change:
-            guards.allow(connection, [p.pipeline for p in chosen])
         staging.mark_published(connection, [p.pipeline for p in chosen])
         ledger.record(connection, run, "succeeded", _held_back(changes), tables, drift)
     return Published(
@@ -218,6 +220,11 @@ def _set(connection: Connection, run: Run) -> None:
         connection.execute("SELECT set_config(%s, %s, true)", [f"deskroll.{name}", str(value)])
     # Joins of whole tables: let their hashes stay in memory, and do not compile what runs once.
     connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '256MB'; SET LOCAL jit = off")
+
+
+def _turn_to(connection: Connection, publication: Publication) -> None:
+    """Let `sync_context` be that of a pipeline, as its file does when it begins."""
+    connection.execute("SELECT set_config('deskroll.pipeline', %s, true)", [publication.pipeline])
 
 
 def _written(connection: Connection, publications: Iterable[Publication]) -> dict[str, tuple[int, int, int]]:

@@ -46,8 +46,7 @@ CROSS JOIN
             END AS deactivated
     ) AS next
 WHERE
-    context.pipeline = 'agents'
-    AND CASE
+    CASE
         WHEN agent.agent_id IS NULL THEN today.email IS NOT NULL
         WHEN context.is_backfill THEN false
         WHEN today.is_rejected THEN next.deactivated <> agent.deactivated
@@ -71,8 +70,7 @@ FROM sync_context AS context
 CROSS JOIN agents AS agent
 LEFT JOIN stg_agents AS today ON today.agent_id = agent.agent_id
 WHERE
-    context.pipeline = 'agents'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND NOT agent.deactivated
     AND (
         today.agent_id IS NULL
@@ -89,7 +87,7 @@ SELECT agent.agent_id, 'stale', coalesce(today.deactivated, agent.deactivated)
 FROM sync_context AS context
 CROSS JOIN stg_agents AS today
 JOIN agents AS agent ON agent.agent_id = today.agent_id
-WHERE context.pipeline = 'agents' AND NOT context.is_backfill AND today.is_rejected;
+WHERE NOT context.is_backfill AND today.is_rejected;
 
 -- For the guards: how it was before the date. A first load changes nothing.
 INSERT INTO sync_date_changes (guarded, id, pipeline, sync_date, was_there)
@@ -104,8 +102,7 @@ FROM sync_context AS context
 CROSS JOIN stg_agent_changes AS change
 CROSS JOIN (VALUES ('agents'), ('active agents'), ('inactive agents')) AS state (guarded)
 WHERE
-    context.pipeline = 'agents'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND change.change IN ('added', 'deactivated', 'missing', 'reactivated')
     AND EXISTS (SELECT FROM agents)
 ON CONFLICT (guarded, id, other_id) DO NOTHING;
@@ -123,7 +120,7 @@ SELECT
 FROM sync_context AS context
 CROSS JOIN stg_agent_changes AS change
 JOIN stg_agents AS today ON today.agent_id = change.agent_id
-WHERE context.pipeline = 'agents' AND change.change = 'added'
+WHERE change.change = 'added'
 ORDER BY today.agent_id;
 
 UPDATE agents SET
@@ -150,8 +147,7 @@ FROM sync_context AS context
 CROSS JOIN stg_agent_changes AS change
 JOIN stg_agents AS today ON today.agent_id = change.agent_id
 WHERE
-    context.pipeline = 'agents'
-    AND change.change IN ('changed', 'deactivated', 'reactivated', 'activity')
+    change.change IN ('changed', 'deactivated', 'reactivated', 'activity')
     AND NOT today.is_rejected
     AND agents.agent_id = change.agent_id;
 
@@ -160,8 +156,7 @@ UPDATE agents SET as_of = context.sync_date
 FROM sync_context AS context
 CROSS JOIN stg_agents AS today
 WHERE
-    context.pipeline = 'agents'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND NOT today.is_rejected
     AND agents.agent_id = today.agent_id
     AND agents.as_of <> context.sync_date;
@@ -178,8 +173,7 @@ FROM sync_context AS context
 CROSS JOIN stg_agent_changes AS change
 LEFT JOIN stg_agents AS today ON today.agent_id = change.agent_id
 WHERE
-    context.pipeline = 'agents'
-    AND (change.change = 'missing' OR change.change IN ('deactivated', 'reactivated') AND today.is_rejected)
+    (change.change = 'missing' OR change.change IN ('deactivated', 'reactivated') AND today.is_rejected)
     AND agents.agent_id = change.agent_id;
 
 -- What else is stored of an agent follows its record: all but a list that the record does not have, and nothing if the
@@ -202,8 +196,7 @@ UPDATE agent_details SET
 FROM sync_context AS context
 CROSS JOIN stg_agent_details AS today
 WHERE
-    context.pipeline = 'agents'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND agent_details.agent_id = today.agent_id
     AND today.agent_id NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
     AND (
@@ -225,8 +218,7 @@ SELECT
 FROM sync_context AS context
 CROSS JOIN stg_agent_details AS today
 WHERE
-    context.pipeline = 'agents'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND NOT EXISTS (SELECT FROM agent_details AS known WHERE known.agent_id = today.agent_id)
     AND today.agent_id NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
 ORDER BY today.agent_id;
@@ -246,7 +238,7 @@ SELECT
 FROM stg_agent_availability AS today
 FULL JOIN agent_availability AS known ON known.agent_id = today.agent_id AND known.channel = today.channel
 WHERE
-    NOT (SELECT context.is_backfill FROM sync_context AS context WHERE context.pipeline = 'agents')
+    NOT (SELECT context.is_backfill FROM sync_context AS context)
     AND coalesce(today.agent_id, known.agent_id) NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
     AND CASE
         WHEN today.agent_id IS NULL
@@ -289,7 +281,7 @@ SELECT
 FROM stg_agent_group_membership AS today
 FULL JOIN agent_group_membership AS known ON known.agent_id = today.agent_id AND known.group_id = today.group_id
 WHERE
-    NOT (SELECT context.is_backfill FROM sync_context AS context WHERE context.pipeline = 'agents')
+    NOT (SELECT context.is_backfill FROM sync_context AS context)
     AND coalesce(today.agent_id, known.agent_id) NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
     AND CASE
         WHEN today.agent_id IS NULL
@@ -303,7 +295,7 @@ SELECT
     NOT change.is_added
 FROM sync_context AS context
 CROSS JOIN agent_group_membership_changes AS change
-WHERE context.pipeline = 'agents' AND EXISTS (SELECT FROM agent_group_membership)
+WHERE EXISTS (SELECT FROM agent_group_membership)
 ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 DELETE FROM agent_group_membership
@@ -343,24 +335,23 @@ SELECT
 FROM sync_context AS context
 CROSS JOIN agents AS agent
 LEFT JOIN stg_agents AS today ON today.agent_id = agent.agent_id
-WHERE context.pipeline = 'agents' AND context.is_backfill;
+WHERE context.is_backfill;
 
 INSERT INTO stg_agent_changes (agent_id, change, deactivated)
 SELECT today.agent_id, 'history changed', NOT today.is_active
 FROM sync_context AS context
 CROSS JOIN agent_status_backfilled AS today
 JOIN agent_status_history AS known ON known.sync_date = context.sync_date AND known.agent_id = today.agent_id
-WHERE context.pipeline = 'agents' AND known.is_active <> today.is_active;
+WHERE known.is_active <> today.is_active;
 
 UPDATE agent_status_history SET is_active = today.is_active
 FROM (
     SELECT agent.agent_id, context.sync_date, NOT agent.deactivated AS is_active
     FROM sync_context AS context CROSS JOIN agents AS agent
-    WHERE context.pipeline = 'agents' AND NOT context.is_backfill
+    WHERE NOT context.is_backfill
     UNION ALL
     SELECT backfilled.agent_id, context.sync_date, backfilled.is_active
     FROM sync_context AS context CROSS JOIN agent_status_backfilled AS backfilled
-    WHERE context.pipeline = 'agents'
 ) AS today
 WHERE
     agent_status_history.sync_date = today.sync_date
@@ -373,8 +364,7 @@ FROM sync_context AS context
 CROSS JOIN agents AS agent
 LEFT JOIN agent_status_backfilled AS backfilled ON backfilled.agent_id = agent.agent_id
 WHERE
-    context.pipeline = 'agents'
-    AND NOT EXISTS (
+    NOT EXISTS (
         SELECT FROM agent_status_history AS known
         WHERE known.sync_date = context.sync_date AND known.agent_id = agent.agent_id
     )
@@ -392,22 +382,20 @@ CROSS JOIN stg_agents AS today
 CROSS JOIN LATERAL (VALUES (today.name, false), (today.email, true)) AS named (name, is_email)
 CROSS JOIN LATERAL (SELECT deskroll_fold(named.name) AS name) AS folded
 WHERE
-    context.pipeline = 'agents'
-    AND named.name IS NOT NULL
+    named.name IS NOT NULL
     AND (context.is_backfill OR today.agent_id IN (SELECT change.agent_id FROM stg_agent_changes AS change))
     AND length(folded.name) BETWEEN 1 AND 500
 ON CONFLICT (agent_id, name, is_email) DO NOTHING;
 
-SELECT deskroll_replace_quarantine('agents'::TEXT, 'agent_pipeline_errors'::REGCLASS, 'agent_id'::NAME);
+SELECT deskroll_replace_quarantine('agent_pipeline_errors'::REGCLASS, 'agent_id'::NAME);
 
-SELECT deskroll_move_watermark('agents'::TEXT);
+SELECT deskroll_move_watermark();
 
 UPDATE sync_watermarks SET roster_since = context.sync_date
 FROM sync_context AS context
 JOIN stg_sync_sources AS roster ON roster.pipeline = context.pipeline
 WHERE
-    context.pipeline = 'agents'
-    AND sync_watermarks.pipeline = 'agents'
+    sync_watermarks.pipeline = context.pipeline
     AND roster.source = 'agents'
     AND roster.found
     AND context.sync_date < coalesce(sync_watermarks.roster_since, 'infinity');

@@ -13,8 +13,7 @@ FROM sync_context AS context
 CROSS JOIN stg_roles AS today
 LEFT JOIN roles AS role ON role.role_id = today.role_id
 WHERE
-    context.pipeline = 'roles'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND (
         role.role_id IS NULL
         OR NOT today.is_rejected
@@ -40,11 +39,11 @@ ON CONFLICT (role_id) DO UPDATE SET
     created_at = excluded.created_at,
     updated_at = excluded.updated_at;
 
-SELECT deskroll_replace_quarantine('roles'::TEXT, 'role_pipeline_errors'::REGCLASS, 'role_id'::NAME);
+SELECT deskroll_replace_quarantine('role_pipeline_errors'::REGCLASS, 'role_id'::NAME);
 
-SELECT deskroll_tell_stale('roles'::TEXT, 'stg_role_changes'::REGCLASS, 'role_id'::NAME);
+SELECT deskroll_tell_stale('stg_role_changes'::REGCLASS, 'role_id'::NAME);
 
-SELECT deskroll_move_watermark('roles'::TEXT);
+SELECT deskroll_move_watermark();
 
 -- New roles are given to the agents that they waited for. A run works this out once, when it has published all.
 SELECT deskroll_link_agent_roles()

@@ -11,8 +11,7 @@ SELECT deskroll_detach_keys(VARIADIC ARRAY['agent_role_mapping', 'agent_role_his
 DELETE FROM unlinked_agent_roles
 USING sync_context AS context, stg_agent_roles AS today
 WHERE
-    context.pipeline = 'agent_roles'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND today.status = 'removed'
     AND unlinked_agent_roles.agent_id = today.agent_id
     AND unlinked_agent_roles.role_id = today.role_id;
@@ -24,8 +23,7 @@ CROSS JOIN stg_agent_roles AS today
 LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
 LEFT JOIN roles AS role ON role.role_id = today.role_id
 WHERE
-    context.pipeline = 'agent_roles'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND today.status = 'assigned'
     AND (agent.agent_id IS NULL OR role.role_id IS NULL)
 ORDER BY today.agent_id, today.role_id
@@ -40,8 +38,7 @@ UPDATE agent_role_mapping SET
 FROM sync_context AS context
 CROSS JOIN stg_agent_roles AS today
 WHERE
-    context.pipeline = 'agent_roles'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND agent_role_mapping.agent_id = today.agent_id
     AND agent_role_mapping.role_id = today.role_id
     AND agent_role_mapping.status = today.status
@@ -58,8 +55,7 @@ JOIN agents AS agent ON agent.agent_id = today.agent_id
 JOIN roles AS role ON role.role_id = today.role_id
 LEFT JOIN agent_role_mapping AS known ON known.agent_id = today.agent_id AND known.role_id = today.role_id
 WHERE
-    context.pipeline = 'agent_roles'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND coalesce(known.status, 'removed') <> today.status;
 
 SELECT deskroll_add_arrived_agent_roles();
@@ -70,7 +66,7 @@ SELECT
     change.change = 'removed'
 FROM sync_context AS context
 CROSS JOIN stg_agent_role_changes AS change
-WHERE context.pipeline = 'agent_roles' AND EXISTS (SELECT FROM agent_role_mapping)
+WHERE EXISTS (SELECT FROM agent_role_mapping)
 ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 SELECT deskroll_change_agent_roles();
@@ -80,7 +76,7 @@ SELECT deskroll_attach_keys();
 -- Quarantine of the day, replaced: elements that are no ids, and ids of nobody or nothing.
 DELETE FROM agent_role_pipeline_errors
 USING sync_context AS context
-WHERE context.pipeline = 'agent_roles' AND agent_role_pipeline_errors.sync_day = context.sync_day;
+WHERE agent_role_pipeline_errors.sync_day = context.sync_day;
 
 INSERT INTO agent_role_pipeline_errors (
     agent_id, role_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
@@ -113,7 +109,6 @@ CROSS JOIN (
     LEFT JOIN roles AS role ON role.role_id = today.role_id
     WHERE today.source_file IS NOT NULL AND (agent.agent_id IS NULL OR role.role_id IS NULL)
 ) AS error
-WHERE context.pipeline = 'agent_roles'
 ORDER BY error.source_file, error.record_index, error.error_message;
 
-SELECT deskroll_move_watermark('agent_roles'::TEXT);
+SELECT deskroll_move_watermark();

@@ -17,8 +17,7 @@ FROM sync_context AS context
 CROSS JOIN stg_groups AS staged
 LEFT JOIN groups AS known ON known.group_id = staged.group_id
 WHERE
-    context.pipeline = 'groups'
-    AND NOT context.is_backfill
+    NOT context.is_backfill
     AND staged.name IS NOT NULL
     AND (known.group_id IS NULL OR NOT staged.is_rejected);
 
@@ -31,7 +30,7 @@ FROM sync_context AS context
 CROSS JOIN groups AS known
 LEFT JOIN stg_groups AS staged ON staged.group_id = known.group_id
 WHERE
-    context.pipeline = 'groups' AND NOT context.is_backfill AND context.is_complete AND staged.group_id IS NULL;
+    NOT context.is_backfill AND context.is_complete AND staged.group_id IS NULL;
 
 CREATE TEMP TABLE next_members AS
 SELECT today.group_id, today.agent_id, agent.agent_id IS NOT NULL AS is_known
@@ -54,8 +53,7 @@ FROM (
     CROSS JOIN unlinked_group_members AS waiting
     JOIN agents AS agent ON agent.agent_id = waiting.agent_id
     WHERE
-        context.pipeline = 'groups'
-        AND NOT context.is_backfill
+        NOT context.is_backfill
         AND waiting.group_id NOT IN (SELECT told.group_id FROM told_members AS told)
 ) AS today
 FULL JOIN group_membership AS known ON known.group_id = today.group_id AND known.agent_id = today.agent_id
@@ -68,7 +66,7 @@ SELECT
     'members of groups', change.agent_id, change.group_id, context.pipeline, context.sync_date, NOT change.is_added
 FROM sync_context AS context
 CROSS JOIN group_membership_changes AS change
-WHERE context.pipeline = 'groups' AND EXISTS (SELECT FROM group_membership)
+WHERE EXISTS (SELECT FROM group_membership)
 ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 DELETE FROM group_membership
@@ -158,7 +156,7 @@ SELECT 'parents of groups', next.group_id, context.pipeline, context.sync_date, 
 FROM sync_context AS context
 CROSS JOIN next_groups AS next
 JOIN groups AS known ON known.group_id = next.group_id
-WHERE context.pipeline = 'groups' AND (next.parent_group_id IS NULL) <> (known.parent_group_id IS NULL)
+WHERE (next.parent_group_id IS NULL) <> (known.parent_group_id IS NULL)
 ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 UPDATE groups SET
@@ -190,7 +188,7 @@ SELECT deskroll_attach_keys();
 SET CONSTRAINTS ALL IMMEDIATE;
 
 -- Quarantine of the day, replaced: bad records and elements, and links to nobody or nothing.
-SELECT deskroll_replace_quarantine('groups'::TEXT, 'group_pipeline_errors'::REGCLASS, 'group_id'::NAME);
+SELECT deskroll_replace_quarantine('group_pipeline_errors'::REGCLASS, 'group_id'::NAME);
 
 INSERT INTO group_pipeline_errors (
     group_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
@@ -215,9 +213,8 @@ CROSS JOIN (
     LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
     WHERE agent.agent_id IS NULL
 ) AS error
-WHERE context.pipeline = 'groups'
 ORDER BY error.source_file, error.record_index, error.message;
 
-SELECT deskroll_tell_stale('groups'::TEXT, 'stg_group_changes'::REGCLASS, 'group_id'::NAME);
+SELECT deskroll_tell_stale('stg_group_changes'::REGCLASS, 'group_id'::NAME);
 
-SELECT deskroll_move_watermark('groups'::TEXT);
+SELECT deskroll_move_watermark();

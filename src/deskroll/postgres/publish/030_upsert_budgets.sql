@@ -15,8 +15,7 @@ FROM sync_context AS context
 CROSS JOIN stg_budgets AS today
 LEFT JOIN budgets AS budget ON budget.budget_id = today.budget_id
 WHERE
-    context.pipeline = 'budgets'
-    AND (
+    (
         budget.budget_id IS NULL
         OR NOT today.is_rejected
         AND (
@@ -56,7 +55,7 @@ SELECT
 FROM sync_context AS context
 CROSS JOIN stg_budget_changes AS change
 JOIN stg_budgets AS today ON today.budget_id = change.budget_id
-WHERE context.pipeline = 'budgets' AND change.change = 'added'
+WHERE change.change = 'added'
 ORDER BY today.budget_id;
 
 UPDATE budgets SET
@@ -75,8 +74,7 @@ FROM sync_context AS context
 CROSS JOIN stg_budget_changes AS change
 JOIN stg_budgets AS today ON today.budget_id = change.budget_id
 WHERE
-    context.pipeline = 'budgets'
-    AND change.change = 'changed'
+    change.change = 'changed'
     AND budgets.budget_id = today.budget_id
     AND (context.sync_date, context.source = 'api') >= (budgets.as_of, budgets.source = 'api');
 
@@ -94,8 +92,7 @@ FROM sync_context AS context
 CROSS JOIN stg_budget_changes AS change
 JOIN stg_budgets AS today ON today.budget_id = change.budget_id
 WHERE
-    context.pipeline = 'budgets'
-    AND change.change = 'changed'
+    change.change = 'changed'
     AND budgets.budget_id = today.budget_id
     AND today.has_period
     AND (context.sync_date, context.source = 'api')
@@ -107,8 +104,7 @@ UPDATE budgets SET
 FROM sync_context AS context
 CROSS JOIN stg_budgets AS today
 WHERE
-    context.pipeline = 'budgets'
-    AND budgets.budget_id = today.budget_id
+    budgets.budget_id = today.budget_id
     AND NOT today.is_rejected
     AND (context.sync_date, context.source = 'api') > (budgets.as_of, budgets.source = 'api');
 
@@ -118,18 +114,17 @@ UPDATE budgets SET
 FROM sync_context AS context
 CROSS JOIN stg_budgets AS today
 WHERE
-    context.pipeline = 'budgets'
-    AND budgets.budget_id = today.budget_id
+    budgets.budget_id = today.budget_id
     AND today.has_period
     AND NOT today.is_rejected
     AND (context.sync_date, context.source = 'api')
     > (coalesce(budgets.period_as_of, '-infinity'), coalesce(budgets.period_source = 'api', false));
 
-SELECT deskroll_replace_quarantine('budgets'::TEXT, 'budget_pipeline_errors'::REGCLASS, 'budget_id'::NAME);
+SELECT deskroll_replace_quarantine('budget_pipeline_errors'::REGCLASS, 'budget_id'::NAME);
 
-SELECT deskroll_tell_stale('budgets'::TEXT, 'stg_budget_changes'::REGCLASS, 'budget_id'::NAME);
+SELECT deskroll_tell_stale('stg_budget_changes'::REGCLASS, 'budget_id'::NAME);
 
-SELECT deskroll_move_watermark('budgets'::TEXT);
+SELECT deskroll_move_watermark();
 
 -- Cards and transactions may have waited for these budgets. A run does this once, when it has published all.
 SELECT deskroll_link_spend() WHERE nullif(current_setting('deskroll.run_id', true), '') IS NULL;

@@ -15,8 +15,7 @@ FROM sync_context AS context
 CROSS JOIN stg_cards AS today
 LEFT JOIN cards AS card ON card.card_id = today.card_id
 WHERE
-    context.pipeline = 'cards'
-    AND (
+    (
         card.card_id IS NULL
         OR NOT today.is_rejected
         AND (coalesce(today.ordered_time, '-infinity'), context.sync_date, context.source = 'api')
@@ -51,7 +50,6 @@ JOIN stg_cards AS today ON today.card_id = change.card_id
 LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
 LEFT JOIN card_holder_keys AS holder ON holder.key = today.user_id
 LEFT JOIN card_holder_keys AS by_uuid ON by_uuid.key = today.user_uuid
-WHERE context.pipeline = 'cards'
 ORDER BY today.card_id
 ON CONFLICT (card_id) DO UPDATE SET
     card_uuid = excluded.card_uuid,
@@ -85,14 +83,13 @@ UPDATE cards SET
 FROM sync_context AS context
 CROSS JOIN stg_cards AS today
 WHERE
-    context.pipeline = 'cards'
-    AND cards.card_id = today.card_id
+    cards.card_id = today.card_id
     AND NOT today.is_rejected
     AND today.ordered_time IS NOT DISTINCT FROM cards.ordered_time
     AND (context.sync_date, context.source = 'api') > (cards.as_of, cards.source = 'api');
 
 -- Quarantine of the day, replaced: bad records, and links to no budget.
-SELECT deskroll_replace_quarantine('cards'::TEXT, 'card_pipeline_errors'::REGCLASS, 'card_id'::NAME);
+SELECT deskroll_replace_quarantine('card_pipeline_errors'::REGCLASS, 'card_id'::NAME);
 
 INSERT INTO card_pipeline_errors (
     card_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
@@ -103,12 +100,12 @@ SELECT
 FROM sync_context AS context
 CROSS JOIN stg_cards AS today
 LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
-WHERE context.pipeline = 'cards' AND today.source_budget_id IS NOT NULL AND budget.budget_id IS NULL
+WHERE today.source_budget_id IS NOT NULL AND budget.budget_id IS NULL
 ORDER BY today.source_file, today.record_index;
 
-SELECT deskroll_tell_stale('cards'::TEXT, 'stg_card_changes'::REGCLASS, 'card_id'::NAME);
+SELECT deskroll_tell_stale('stg_card_changes'::REGCLASS, 'card_id'::NAME);
 
-SELECT deskroll_move_watermark('cards'::TEXT);
+SELECT deskroll_move_watermark();
 
 -- Transactions may have waited for these cards. A run does this once, when it has published all.
 SELECT deskroll_link_spend() WHERE nullif(current_setting('deskroll.run_id', true), '') IS NULL;

@@ -73,8 +73,7 @@ UPDATE transactions SET
 FROM sync_context AS context
 CROSS JOIN transactions_identified AS identified
 WHERE
-    context.pipeline = 'transactions'
-    AND identified.is_newest
+    identified.is_newest
     AND transactions.transaction_id = identified.uuid;
 
 -- Budgets and cards are published before: what waited for them is linked here, and what follows is linked as it comes.
@@ -138,8 +137,7 @@ CROSS JOIN
             END AS idempotency_key
     ) AS made
 WHERE
-    context.pipeline = 'transactions'
-    AND coalesce(alias.is_newest, true)
+    coalesce(alias.is_newest, true)
     AND (
         known.transaction_id IS NULL
         OR NOT today.is_rejected
@@ -210,8 +208,7 @@ LEFT JOIN cards AS card ON card.card_id = today.source_card_id
 LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
 LEFT JOIN card_holder_keys AS holder ON holder.key = coalesce(today.user_id, today.user_uuid)
 WHERE
-    context.pipeline = 'transactions'
-    AND change.change = 'changed'
+    change.change = 'changed'
     AND transactions.transaction_id = change.transaction_id;
 
 INSERT INTO transactions (
@@ -238,14 +235,12 @@ JOIN stg_transactions AS today ON today.transaction_id = change.staged_id
 LEFT JOIN cards AS card ON card.card_id = today.source_card_id
 LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
 LEFT JOIN card_holder_keys AS holder ON holder.key = coalesce(today.user_id, today.user_uuid)
-WHERE context.pipeline = 'transactions' AND change.change = 'added';
+WHERE change.change = 'added';
 
 SELECT deskroll_attach_keys();
 
 -- Quarantine of the day, replaced: bad records, and links to no card or budget.
-SELECT deskroll_replace_quarantine(
-    'transactions'::TEXT, 'transaction_pipeline_errors'::REGCLASS, 'transaction_id'::NAME
-);
+SELECT deskroll_replace_quarantine('transaction_pipeline_errors'::REGCLASS, 'transaction_id'::NAME);
 
 INSERT INTO transaction_pipeline_errors (
     transaction_id, error_type, error_message, raw_record, source_file, record_index, sync_day, run_id
@@ -275,16 +270,15 @@ CROSS JOIN stg_transactions AS today
 LEFT JOIN cards AS card ON card.card_id = today.source_card_id
 LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
 WHERE
-    context.pipeline = 'transactions'
-    AND (
+    (
         today.source_card_id IS NOT NULL AND card.card_id IS NULL
         OR today.source_budget_id IS NOT NULL AND budget.budget_id IS NULL
     )
 ORDER BY today.source_file, today.record_index;
 
-SELECT deskroll_tell_stale('transactions'::TEXT, 'stg_transaction_changes'::REGCLASS, 'transaction_id'::NAME);
+SELECT deskroll_tell_stale('stg_transaction_changes'::REGCLASS, 'transaction_id'::NAME);
 
-SELECT deskroll_move_watermark('transactions'::TEXT);
+SELECT deskroll_move_watermark();
 
 UPDATE sync_watermarks SET updated_time = newest.updated_time
 FROM (SELECT max(today.ordered_time) AS updated_time FROM stg_transactions AS today) AS newest

@@ -1,6 +1,6 @@
 -- migrate:up
 
-CREATE OR REPLACE VIEW sync_context AS
+CREATE OR REPLACE VIEW sync_contexts AS
 SELECT
     watermark.pipeline,
     coalesce(nullif(current_setting('deskroll.sync_day', true), ''), staged.sync_day, current_date::TEXT) AS sync_day,
@@ -19,8 +19,28 @@ CROSS JOIN LATERAL (
             nullif(current_setting('deskroll.sync_date', true), '')::DATE, staged.sync_date, current_date
         ) AS sync_date
 ) AS given;
-COMMENT ON VIEW sync_context IS
-'What the publish SQL goes by: the settings deskroll.sync_day, .sync_date, .source and .run_id, else what was staged.';
+COMMENT ON VIEW sync_contexts IS
+'What the publish SQL goes by, one row per pipeline: the settings deskroll.sync_day, .sync_date, .source and .run_id, else what was staged.';
+COMMENT ON COLUMN sync_contexts.pipeline IS 'Pipeline.';
+COMMENT ON COLUMN sync_contexts.sync_day IS 'Label of the sync day.';
+COMMENT ON COLUMN sync_contexts.sync_date IS 'Calendar date the sync stands for.';
+COMMENT ON COLUMN sync_contexts.source IS 'api or tran.';
+COMMENT ON COLUMN sync_contexts.run_id IS 'The run; NULL by hand.';
+COMMENT ON COLUMN sync_contexts.is_backfill IS 'Whether a newer date has been published: current state then stays as it is.';
+COMMENT ON COLUMN sync_contexts.is_complete IS 'Whether absence from the day counts.';
+
+CREATE OR REPLACE VIEW sync_context AS
+SELECT
+    contexts.pipeline,
+    contexts.sync_day,
+    contexts.sync_date,
+    contexts.source,
+    contexts.run_id,
+    contexts.is_backfill,
+    contexts.is_complete
+FROM sync_contexts AS contexts
+WHERE contexts.pipeline = current_setting('deskroll.pipeline', true);
+COMMENT ON VIEW sync_context IS 'That of the pipeline that is being published: deskroll_begin() says which.';
 COMMENT ON COLUMN sync_context.pipeline IS 'Pipeline.';
 COMMENT ON COLUMN sync_context.sync_day IS 'Label of the sync day.';
 COMMENT ON COLUMN sync_context.sync_date IS 'Calendar date the sync stands for.';
@@ -56,29 +76,28 @@ END
 $$;
 COMMENT ON FUNCTION deskroll_to_jsonb IS 'JSON text as JSONB or, where that cannot hold it, as a JSON string.';
 
-CREATE OR REPLACE FUNCTION deskroll_move_watermark(of_pipeline TEXT)
+CREATE OR REPLACE FUNCTION deskroll_move_watermark()
 RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     UPDATE sync_watermarks SET sync_date = context.sync_date
     FROM sync_context AS context
     WHERE
-        context.pipeline = of_pipeline
-        AND sync_watermarks.pipeline = of_pipeline
+        sync_watermarks.pipeline = context.pipeline
         AND context.sync_date > coalesce(sync_watermarks.sync_date, '-infinity')
         AND (
-            EXISTS (SELECT FROM stg_syncs AS staged WHERE staged.pipeline = of_pipeline)
+            EXISTS (SELECT FROM stg_syncs AS staged WHERE staged.pipeline = context.pipeline)
             OR nullif(current_setting('deskroll.sync_date', true), '') IS NOT NULL
         );
 $$;
 COMMENT ON FUNCTION deskroll_move_watermark IS
-'Note that a pipeline has published its date, if that is the newest; where nothing was staged, only a date that is set.';
+'Note that the pipeline has published its date, if that is the newest. If nothing was staged, only a date that is set counts.';
 
-CREATE OR REPLACE FUNCTION deskroll_replace_quarantine(of_pipeline TEXT, quarantine REGCLASS, key NAME)
+CREATE OR REPLACE FUNCTION deskroll_replace_quarantine(quarantine REGCLASS, key NAME)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     day sync_context;
     key_type TEXT;
 BEGIN
-    SELECT * INTO STRICT day FROM sync_context WHERE pipeline = of_pipeline;
+    SELECT * INTO STRICT day FROM sync_context;
     SELECT format_type(atttypid, atttypmod) INTO STRICT key_type
     FROM pg_attribute WHERE attrelid = quarantine AND attname = key;
     EXECUTE format('DELETE FROM %s WHERE sync_day = $1', quarantine) USING day.sync_day;
@@ -92,47 +111,50 @@ BEGIN
         WHERE pipeline = $3
         ORDER BY source_file, record_index, error_message',
         quarantine, key, key_type
-    ) USING day.sync_day, day.run_id, of_pipeline;
+    ) USING day.sync_day, day.run_id, day.pipeline;
 END
 $$;
 COMMENT ON FUNCTION deskroll_replace_quarantine IS
-'Put what was staged of a pipeline''s bad records in place of the day''s rows in its quarantine; key: its column for an id.';
+'Replace the day''s rows of a quarantine table with the rejected records that were staged; key: its column for an id.';
 
 -- If the newest record of the day is valid, the values are not old.
-CREATE OR REPLACE FUNCTION deskroll_tell_stale(of_pipeline TEXT, changes REGCLASS, key NAME)
+CREATE OR REPLACE FUNCTION deskroll_tell_stale(changes REGCLASS, key NAME)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
+    day sync_context;
     key_type TEXT;
 BEGIN
+    SELECT * INTO STRICT day FROM sync_context;
+    IF day.is_backfill THEN
+        RETURN;
+    END IF;
     SELECT format_type(atttypid, atttypmod) INTO STRICT key_type
     FROM pg_attribute WHERE attrelid = changes AND attname = key;
     EXECUTE format(
         'INSERT INTO %2$s (%3$I, change)
         SELECT DISTINCT known.%3$I, ''stale''
-        FROM sync_context AS context
-        JOIN stg_pipeline_errors AS error ON error.pipeline = context.pipeline
+        FROM stg_pipeline_errors AS error
         JOIN %1$I AS known ON known.%3$I = error.entity_id::%4$s
         WHERE
-            context.pipeline = $1
-            AND NOT context.is_backfill
+            error.pipeline = $1
             AND NOT EXISTS (SELECT FROM %5$I AS today WHERE today.%3$I = known.%3$I AND NOT today.is_rejected)',
-        of_pipeline, changes, key, key_type, 'stg_' || of_pipeline
-    ) USING of_pipeline;
+        day.pipeline, changes, key, key_type, 'stg_' || day.pipeline
+    ) USING day.pipeline;
 END
 $$;
 COMMENT ON FUNCTION deskroll_tell_stale IS
-'Add to what a publish did whose stored values are old, because their records are in quarantine: rows of the table that is named like the pipeline.';
+'Add the rows that keep old values because their records are in quarantine to what a publish did. Their table is named like the pipeline.';
 
 -- Empty staging says that everybody is gone, so it must be told from staging that a crash, or a failed run, left empty.
 CREATE OR REPLACE FUNCTION deskroll_begin(of_pipeline TEXT)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(7234315281759169644);  -- as every run does: one at a time
+    PERFORM set_config('deskroll.pipeline', of_pipeline, false);  -- a file may be run statement by statement
     DELETE FROM sync_date_changes
     USING sync_context AS context
     WHERE
-        context.pipeline = of_pipeline
-        AND sync_date_changes.pipeline = of_pipeline
+        sync_date_changes.pipeline = context.pipeline
         AND sync_date_changes.sync_date < context.sync_date;
     IF
         nullif(current_setting('deskroll.sync_date', true), '') IS NULL
@@ -151,7 +173,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION deskroll_begin IS
-'Wait for other runs to end, see that a pipeline is staged (stg_syncs says so, or deskroll.sync_date is set), and forget what other dates changed.';
+'Say which pipeline is published, wait for other runs to end, see that it is staged (stg_syncs says so, or deskroll.sync_date is set), and forget what other dates changed.';
 
 -- migrate:down
 
@@ -160,4 +182,4 @@ DROP FUNCTION deskroll_tell_stale;
 DROP FUNCTION deskroll_replace_quarantine;
 DROP FUNCTION deskroll_move_watermark;
 DROP FUNCTION deskroll_to_jsonb;
-DROP VIEW sync_context;
+DROP VIEW sync_context, sync_contexts;

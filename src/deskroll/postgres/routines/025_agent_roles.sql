@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION deskroll_add_arrived_agent_roles()
 RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     INSERT INTO stg_agent_role_changes (agent_id, role_id, change, said_by_agent, said_by_role)
     SELECT waiting.agent_id, waiting.role_id, 'assigned', waiting.said_by_agent, waiting.said_by_role
-    FROM sync_context AS context
+    FROM sync_contexts AS context
     CROSS JOIN unlinked_agent_roles AS waiting
     JOIN agents AS agent ON agent.agent_id = waiting.agent_id
     JOIN roles AS role ON role.role_id = waiting.role_id
@@ -26,7 +26,7 @@ BEGIN
 
     WITH undone AS (
         DELETE FROM agent_role_history
-        USING sync_context AS context, stg_agent_role_changes AS change
+        USING sync_contexts AS context, stg_agent_role_changes AS change
         WHERE
             context.pipeline = 'agent_roles'
             AND agent_role_history.sync_date = context.sync_date
@@ -36,7 +36,7 @@ BEGIN
     )
     INSERT INTO agent_role_history (agent_id, role_id, action, sync_date, sync_day)
     SELECT change.agent_id, change.role_id, change.change, context.sync_date, context.sync_day
-    FROM sync_context AS context
+    FROM sync_contexts AS context
     CROSS JOIN stg_agent_role_changes AS change
     LEFT JOIN undone ON undone.agent_id = change.agent_id AND undone.role_id = change.role_id
     WHERE context.pipeline = 'agent_roles' AND undone.agent_id IS NULL

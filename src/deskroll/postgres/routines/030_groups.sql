@@ -28,7 +28,7 @@ CREATE OR REPLACE FUNCTION deskroll_link_group_members()
 RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     WITH arrived AS (
         DELETE FROM unlinked_group_members
-        USING agents AS agent, sync_context AS context
+        USING agents AS agent, sync_contexts AS context
         WHERE
             context.pipeline = 'groups'
             AND NOT context.is_backfill

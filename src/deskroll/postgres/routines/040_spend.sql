@@ -128,7 +128,7 @@ BEGIN
         agent_id = linked.agent_id,
         sync_day = context.sync_day,
         ingested_at = now()
-    FROM sync_context AS context
+    FROM sync_contexts AS context
     CROSS JOIN (
         SELECT card.card_id, budget.budget_id, coalesce(holder.agent_id, by_uuid.agent_id) AS agent_id
         FROM cards AS card
@@ -178,7 +178,7 @@ BEGIN
         agent_id = linked.agent_id,
         sync_day = context.sync_day,
         ingested_at = now()
-    FROM sync_context AS context
+    FROM sync_contexts AS context
     CROSS JOIN (
         SELECT one.transaction_id, card.card_id, budget.budget_id, holder.agent_id
         FROM stg_transaction_changes AS change

@@ -24,12 +24,12 @@ UNION ALL
 SELECT 'agents active on that date', history.agent_id, 0
 FROM sync_context AS context
 JOIN agent_status_history AS history ON history.sync_date = context.sync_date
-WHERE context.pipeline = 'agents' AND context.is_backfill AND history.is_active
+WHERE context.is_backfill AND history.is_active
 UNION ALL
 SELECT 'agents inactive on that date', history.agent_id, 0
 FROM sync_context AS context
 JOIN agent_status_history AS history ON history.sync_date = context.sync_date
-WHERE context.pipeline = 'agents' AND context.is_backfill AND NOT history.is_active;
+WHERE context.is_backfill AND NOT history.is_active;
 COMMENT ON VIEW guarded_now IS 'What the guards count, as it is now: one row per agent, pair of ids, or group with a parent.';
 COMMENT ON COLUMN guarded_now.guarded IS 'What is counted, such as active agents.';
 COMMENT ON COLUMN guarded_now.id IS 'Id of the agent or group.';
@@ -89,7 +89,7 @@ LEFT JOIN agent_status_history AS earlier
     ON earlier.agent_id = today.agent_id AND earlier.sync_date = compared.sync_date
 LEFT JOIN stg_agent_changes AS change ON change.agent_id = today.agent_id AND change.change = 'history changed'
 CROSS JOIN (VALUES (true), (false)) AS state (is_active)
-WHERE context.pipeline = 'agents' AND context.is_backfill;
+WHERE context.is_backfill;
 COMMENT ON VIEW guarded_changes IS
 'What differs, of what the guards count, from the state before the date that is being published.';
 COMMENT ON COLUMN guarded_changes.guarded IS 'What is counted, such as active agents.';
