@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres import database, migrations
+from deskroll.postgres import binaries, database, migrations
 from tests.conftest import (
     DAYS,
     SAMPLE,
@@ -41,6 +41,10 @@ def bare(server: str) -> Iterator[Database]:
     yield asked
     asked.connection.close()
     drop_database(server, name)
+
+
+PG_DUMP = str(binaries.folder() / "pg_dump")
+NUMBERED = sorted(migrations.MIGRATIONS.glob("*.sql"))
 
 
 def refusal(url: str) -> str:
@@ -141,6 +145,55 @@ def test_functions_views_and_comments_become_those_of_today(db: Database) -> Non
         assert migrations.migrate(connection) == ["routines"]
         assert migrations.migrate(connection) == []
     assert [db.one(query) for query in (about, body, view)] == today
+
+
+def schema_of(url: str) -> str:
+    """The tables, functions, views and comments of a database, as pg_dump writes them."""
+    command = [PG_DUMP, "--schema-only", "--no-owner", url]
+    dumped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return "\n".join(line for line in dumped.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+
+@pytest.mark.parametrize("already", range(1, len(NUMBERED) + 1))
+def test_a_database_of_any_earlier_version_becomes_what_a_new_one_is(
+    already: int, bare: Database, db: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also if an earlier version said other things about columns, and had other views."""
+    for path in NUMBERED[:already]:
+        (tmp_path / path.name).write_text(
+            re.sub(r" IS\s+'.*?';$", " IS 'Earlier.';", path.read_text(), flags=re.M | re.S)
+        )
+    (tmp_path / "routines").mkdir()
+    (tmp_path / "routines" / "010.sql").write_text(
+        "-- migrate:up\nCREATE VIEW sync_context AS SELECT 'x'::TEXT AS pipeline;"
+    )
+    with database.connect(bare.url) as connection:
+        with monkeypatch.context() as earlier:
+            earlier.setattr(migrations, "MIGRATIONS", tmp_path)
+            earlier.setattr(migrations, "ROUTINES", tmp_path / "routines")
+            migrations.migrate(connection)
+        migrations.migrate(connection)
+    assert schema_of(bare.url) == schema_of(db.url)
+
+
+def test_a_view_that_a_migration_drops_may_be_read_by_whoever_might_before(
+    db: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = f"analyst_{uuid4().hex[:8]}"
+    db.connection.execute(f"CREATE ROLE {name}; GRANT SELECT ON spend TO {name} WITH GRANT OPTION")
+    db.connection.execute("GRANT SELECT ON spend_by_month TO PUBLIC")
+    allowed = "SELECT relname, relacl::TEXT FROM pg_class WHERE relkind = 'v' AND relacl IS NOT NULL ORDER BY 1"
+    before = db.rows(allowed)
+    for path in NUMBERED:
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / "0900_views.sql").write_text("-- migrate:up\nDROP VIEW spend_by_month; DROP VIEW spend CASCADE;")
+    monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path)
+    with database.connect(db.url) as connection:
+        assert migrations.migrate(connection) == ["0900_views.sql", "routines"]
+    after = db.rows(allowed)
+    db.connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+    assert len(before) >= 2
+    assert after == before
 
 
 def test_whoever_may_not_make_tables_is_told(bare: Database, shell: Shell) -> None:

@@ -33,6 +33,14 @@ COMMENT ON COLUMN deskroll_migrations.checksum IS 'SHA-256 of what was run, in h
 COMMENT ON COLUMN deskroll_migrations.applied_at IS 'When it was run.';
 COMMENT ON COLUMN deskroll_migrations.package_version IS 'Version of deskroll that ran it.';
 """
+# What others may do with views, as statements: a view that a migration drops is made anew without it.
+_GRANTS: Final = """SELECT format(
+    'GRANT %%s ON %%I TO %%s%%s', granted.privilege_type, relname,
+    CASE WHEN granted.grantee = 0 THEN 'PUBLIC' ELSE granted.grantee::REGROLE::TEXT END,
+    CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+)
+FROM pg_class CROSS JOIN LATERAL aclexplode(relacl) AS granted
+WHERE relnamespace = current_schema()::REGNAMESPACE AND relname = ANY (%s) AND granted.grantee <> relowner"""
 _MADE: Final = re.compile(r"^CREATE (?:OR REPLACE )?(?:UNLOGGED )?(TABLE|VIEW) (\w+)", re.MULTILINE)
 _COMMENT: Final = re.compile(r"^COMMENT ON (?:TABLE|COLUMN) .*?';$", re.MULTILINE | re.DOTALL)
 
@@ -103,6 +111,7 @@ def _run(connection: Connection, pending: Iterable[Script], *, is_new: bool) -> 
         with connection.transaction():
             if is_new:
                 connection.execute(_LEDGER)
+            grants = connection.execute(_GRANTS, [names("VIEW")]).fetchall()
             for script in pending:
                 name = script.name
                 connection.execute(script.up)
@@ -112,6 +121,8 @@ def _run(connection: Connection, pending: Iterable[Script], *, is_new: bool) -> 
                     SET checksum = excluded.checksum, package_version = excluded.package_version, applied_at = now()""",
                     [script.name, script.checksum, version("deskroll")],
                 )
+            for (grant,) in grants:
+                connection.execute(grant)
     except psycopg.errors.InsufficientPrivilege as error:
         raise DatabaseError(
             f"The database could not be migrated ({name}): {reason(error)}. Nothing was changed.",
@@ -127,7 +138,8 @@ def _run(connection: Connection, pending: Iterable[Script], *, is_new: bool) -> 
 def _routines(connection: Connection) -> Script:
     """All functions and views, and the comments on tables, as one script.
 
-    Which collation a function takes depends on the server, and a database may have been moved from another.
+    Which collation a function takes depends on the server, and a database may have been moved from another. The
+    comments come twice: tables that are made from another take over its comments in between, and then add their own.
     """
     comments = [comment for s in scripts(MIGRATIONS) for comment in _COMMENT.findall(s.up)]
     with explained():
@@ -137,7 +149,9 @@ def _routines(connection: Connection) -> Script:
             FROM pg_collation
             WHERE collnamespace = 'pg_catalog'::REGNAMESPACE AND collencoding IN (-1, 6)"""
         ).fetchall()
-    return Script(_ROUTINES, "\n".join([f"-- for {server}", *(s.up for s in scripts(ROUTINES)), *comments]), "")
+    return Script(
+        _ROUTINES, "\n".join([f"-- for {server}", *comments, *(s.up for s in scripts(ROUTINES)), *comments]), ""
+    )
 
 
 def _check_names(connection: Connection) -> None:

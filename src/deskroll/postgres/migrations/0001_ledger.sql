@@ -52,15 +52,32 @@ COMMENT ON COLUMN sync_run_tables.deactivated IS 'Agents, or groups, that were a
 COMMENT ON COLUMN sync_run_tables.removed IS 'Rows deleted, or marked as removed.';
 COMMENT ON COLUMN sync_run_tables.seconds IS 'Time that publishing the pipeline took.';
 
+CREATE TABLE sync_run_drift (
+    run_id BIGINT NOT NULL REFERENCES sync_runs,
+    pipeline TEXT NOT NULL,
+    drift TEXT NOT NULL,
+    rows BIGINT NOT NULL,
+    examples TEXT [] NOT NULL DEFAULT '{}',
+    PRIMARY KEY (run_id, pipeline, drift)
+);
+COMMENT ON TABLE sync_run_drift IS 'What a run found that does not agree, and is no error: one row per run and kind.';
+COMMENT ON COLUMN sync_run_drift.run_id IS 'The run.';
+COMMENT ON COLUMN sync_run_drift.pipeline IS 'Pipeline.';
+COMMENT ON COLUMN sync_run_drift.drift IS 'What does not agree.';
+COMMENT ON COLUMN sync_run_drift.rows IS 'How many rows, after the run or, of what was staged, in it.';
+COMMENT ON COLUMN sync_run_drift.examples IS 'Ids of some of them, if that helps.';
+
 CREATE TABLE sync_watermarks (
     pipeline TEXT PRIMARY KEY,
     sync_date DATE,
-    roster_since DATE
+    roster_since DATE,
+    updated_time TIMESTAMPTZ
 );
 COMMENT ON TABLE sync_watermarks IS 'The newest date that each pipeline has published; an older one is a backfill.';
 COMMENT ON COLUMN sync_watermarks.pipeline IS 'Pipeline.';
 COMMENT ON COLUMN sync_watermarks.sync_date IS 'Newest sync date published; NULL: none yet.';
 COMMENT ON COLUMN sync_watermarks.roster_since IS 'Of agents: the oldest date whose day had the folder agents/; a later day without it has an incomplete roster.';
+COMMENT ON COLUMN sync_watermarks.updated_time IS 'Newest updated_time among the records published, if they carry their own age; NULL: none yet.';
 
 CREATE TABLE sync_date_changes (
     guarded TEXT NOT NULL,
@@ -160,4 +177,4 @@ COMMENT ON COLUMN stg_pipeline_errors.record_index IS 'Place of the record in th
 -- migrate:down
 
 DROP TABLE stg_pipeline_errors, stg_sync_tables, stg_sync_sources, stg_syncs, sync_date_changes, sync_watermarks;
-DROP TABLE sync_run_tables, sync_runs;
+DROP TABLE sync_run_drift, sync_run_tables, sync_runs;

@@ -133,7 +133,7 @@ COMMENT ON COLUMN agent_pipeline_errors.id IS 'Number of the row.';
 COMMENT ON COLUMN agent_pipeline_errors.agent_id IS 'Id of the agent, where it could be read.';
 COMMENT ON COLUMN agent_pipeline_errors.error_type IS 'PARSE_ERROR: no JSON, or no object; VALIDATION_ERROR: a field at fault; REFERENCE_ERROR: a link to something unknown.';
 COMMENT ON COLUMN agent_pipeline_errors.error_message IS 'The fields at fault, what was found and what was expected.';
-COMMENT ON COLUMN agent_pipeline_errors.raw_record IS 'The record or element as it came; a JSON string where JSONB cannot hold it.';
+COMMENT ON COLUMN agent_pipeline_errors.raw_record IS 'The record, element or id as it came; a JSON string where JSONB cannot hold it.';
 COMMENT ON COLUMN agent_pipeline_errors.source_file IS 'File, inside the day''s folder.';
 COMMENT ON COLUMN agent_pipeline_errors.record_index IS 'Place of the record in the file, from 0; NULL for the whole file.';
 COMMENT ON COLUMN agent_pipeline_errors.sync_day IS 'Sync day; a sync of the same day replaces its rows.';
@@ -143,96 +143,37 @@ COMMENT ON COLUMN agent_pipeline_errors.created_at IS 'When the row was written.
 CREATE INDEX agent_pipeline_errors_sync_day ON agent_pipeline_errors (sync_day);
 
 CREATE UNLOGGED TABLE stg_agents (
-    agent_id BIGINT NOT NULL,
-    email TEXT,
-    name TEXT,
-    job_title TEXT,
-    language TEXT,
-    mobile TEXT,
-    phone TEXT,
-    time_zone TEXT,
-    available BOOLEAN,
-    deactivated BOOLEAN,
-    focus_mode BOOLEAN,
-    agent_operational_status TEXT,
-    last_active_at TIMESTAMPTZ,
-    created_at TIMESTAMPTZ,
-    updated_at TIMESTAMPTZ,
+    LIKE agents INCLUDING DEFAULTS,
     is_rejected BOOLEAN NOT NULL DEFAULT false,
     states_availability BOOLEAN NOT NULL DEFAULT true,
-    states_groups BOOLEAN NOT NULL DEFAULT true,
-    sync_day TEXT NOT NULL,
-    source TEXT NOT NULL,
-    ingested_at TIMESTAMPTZ NOT NULL DEFAULT now()
+    states_groups BOOLEAN NOT NULL DEFAULT true
 );
+ALTER TABLE stg_agents
+DROP COLUMN status,
+DROP COLUMN as_of,
+ALTER COLUMN email DROP NOT NULL,
+ALTER COLUMN name DROP NOT NULL,
+ALTER COLUMN deactivated DROP NOT NULL;
 COMMENT ON TABLE stg_agents IS 'What the engine made of today''s agents, one row per agent that the day names.';
-COMMENT ON COLUMN stg_agents.agent_id IS 'The agent.';
-COMMENT ON COLUMN stg_agents.email IS 'E-mail address.';
-COMMENT ON COLUMN stg_agents.name IS 'Full name.';
-COMMENT ON COLUMN stg_agents.job_title IS 'Job title.';
-COMMENT ON COLUMN stg_agents.language IS 'Language code.';
-COMMENT ON COLUMN stg_agents.mobile IS 'Mobile number.';
-COMMENT ON COLUMN stg_agents.phone IS 'Telephone number.';
-COMMENT ON COLUMN stg_agents.time_zone IS 'Time zone as the help desk names it.';
-COMMENT ON COLUMN stg_agents.available IS 'Whether the agent takes tickets now.';
 COMMENT ON COLUMN stg_agents.deactivated IS 'Whether the agent is gone; NULL if today''s files cannot tell.';
-COMMENT ON COLUMN stg_agents.focus_mode IS 'Whether the agent sees only tickets of its own.';
-COMMENT ON COLUMN stg_agents.agent_operational_status IS 'Availability in the help desk''s words.';
-COMMENT ON COLUMN stg_agents.last_active_at IS 'When the agent last did anything.';
-COMMENT ON COLUMN stg_agents.created_at IS 'When the agent was created.';
 COMMENT ON COLUMN stg_agents.updated_at IS 'When the record last changed.';
-COMMENT ON COLUMN stg_agents.is_rejected IS 'The newest record of this key was rejected: the stored values stay; those of this row are for an agent that is not stored yet.';
+COMMENT ON COLUMN stg_agents.ingested_at IS 'When the row was staged.';
+COMMENT ON COLUMN stg_agents.is_rejected IS 'A rejected record of this key may be newer: what is stored stays. The values of this row are for a agent that is not stored yet.';
 COMMENT ON COLUMN stg_agents.states_availability IS 'Whether a valid record has the list availability: without it the stored channels stay.';
 COMMENT ON COLUMN stg_agents.states_groups IS 'Whether a valid record has the list group_ids: without it the stored memberships stay.';
-COMMENT ON COLUMN stg_agents.sync_day IS 'Sync day that last changed the row.';
-COMMENT ON COLUMN stg_agents.source IS 'api for a sync day, tran for tran/.';
-COMMENT ON COLUMN stg_agents.ingested_at IS 'When the row was staged.';
 
-CREATE UNLOGGED TABLE stg_agent_details (
-    agent_id BIGINT NOT NULL,
-    org_agent_id TEXT,
-    ticket_scope TEXT,
-    signature TEXT,
-    freshchat_agent BOOLEAN,
-    is_active BOOLEAN,
-    avatar TEXT,
-    last_login_at TIMESTAMPTZ,
-    created_at TIMESTAMPTZ,
-    updated_at TIMESTAMPTZ
-);
+CREATE UNLOGGED TABLE stg_agent_details (LIKE agent_details);
 COMMENT ON TABLE stg_agent_details IS 'What the engine made of today''s agent details.';
-COMMENT ON COLUMN stg_agent_details.agent_id IS 'The agent.';
-COMMENT ON COLUMN stg_agent_details.org_agent_id IS 'Id of the agent in the organisation.';
-COMMENT ON COLUMN stg_agent_details.ticket_scope IS 'Which tickets the agent sees: 1 all, 2 those of its groups, 3 its own.';
-COMMENT ON COLUMN stg_agent_details.signature IS 'Signature, HTML.';
-COMMENT ON COLUMN stg_agent_details.freshchat_agent IS 'Whether the agent also chats.';
-COMMENT ON COLUMN stg_agent_details.is_active IS 'contact.active: whether the contact may log in. Not the same as the agent''s status.';
-COMMENT ON COLUMN stg_agent_details.avatar IS 'URL of the picture, or the JSON that came in its place.';
-COMMENT ON COLUMN stg_agent_details.last_login_at IS 'When the agent last logged in.';
-COMMENT ON COLUMN stg_agent_details.created_at IS 'When the agent was created.';
-COMMENT ON COLUMN stg_agent_details.updated_at IS 'When the record last changed.';
 
 CREATE UNLOGGED TABLE stg_agent_availability (
-    agent_id BIGINT NOT NULL,
-    is_available BOOLEAN,
-    available_since TIMESTAMPTZ,
-    channel TEXT NOT NULL,
+    LIKE agent_availability,
     is_rejected BOOLEAN NOT NULL DEFAULT false
 );
 COMMENT ON TABLE stg_agent_availability IS 'What the engine made of today''s availability.';
-COMMENT ON COLUMN stg_agent_availability.agent_id IS 'The agent.';
-COMMENT ON COLUMN stg_agent_availability.is_available IS 'Whether the agent takes work there.';
-COMMENT ON COLUMN stg_agent_availability.available_since IS 'Since when.';
-COMMENT ON COLUMN stg_agent_availability.channel IS 'Channel, such as ticket or chat.';
-COMMENT ON COLUMN stg_agent_availability.is_rejected IS 'The record of this key was rejected: what is stored stays as it is.';
+COMMENT ON COLUMN stg_agent_availability.is_rejected IS 'The record of this key was rejected: what is stored stays.';
 
-CREATE UNLOGGED TABLE stg_agent_group_membership (
-    agent_id BIGINT NOT NULL,
-    group_id BIGINT NOT NULL
-);
+CREATE UNLOGGED TABLE stg_agent_group_membership (LIKE agent_group_membership);
 COMMENT ON TABLE stg_agent_group_membership IS 'What the engine made of the groups that agents'' own records name.';
-COMMENT ON COLUMN stg_agent_group_membership.agent_id IS 'The agent.';
-COMMENT ON COLUMN stg_agent_group_membership.group_id IS 'Group that the agent''s own record names.';
 
 CREATE UNLOGGED TABLE stg_agent_changes (
     agent_id BIGINT NOT NULL,

@@ -53,6 +53,7 @@ COMMENT ON COLUMN agent_role_history.sync_day IS 'Sync day.';
 
 CREATE INDEX agent_role_history_agent ON agent_role_history (agent_id, role_id);
 
+-- Its ids stand side by side, as in every table of pairs; all else is that of agent_pipeline_errors.
 CREATE TABLE agent_role_pipeline_errors (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     agent_id BIGINT,
@@ -67,17 +68,7 @@ CREATE TABLE agent_role_pipeline_errors (
     created_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE agent_role_pipeline_errors IS 'Quarantine of the agent_roles pipeline, one row per agent and role, or element of a list, that could not be taken.';
-COMMENT ON COLUMN agent_role_pipeline_errors.id IS 'Number of the row.';
-COMMENT ON COLUMN agent_role_pipeline_errors.agent_id IS 'Id of the agent, where it could be read.';
 COMMENT ON COLUMN agent_role_pipeline_errors.role_id IS 'Id of the role, where it could be read.';
-COMMENT ON COLUMN agent_role_pipeline_errors.error_type IS 'PARSE_ERROR: no JSON, or no object; VALIDATION_ERROR: no id; REFERENCE_ERROR: no such agent or role.';
-COMMENT ON COLUMN agent_role_pipeline_errors.error_message IS 'The element at fault, what was found and what was expected.';
-COMMENT ON COLUMN agent_role_pipeline_errors.raw_record IS 'The element as it came; a JSON string where JSONB cannot hold it.';
-COMMENT ON COLUMN agent_role_pipeline_errors.source_file IS 'File, inside the day''s folder.';
-COMMENT ON COLUMN agent_role_pipeline_errors.record_index IS 'Place of the record in the file, from 0.';
-COMMENT ON COLUMN agent_role_pipeline_errors.sync_day IS 'Sync day; a sync of the same day replaces its rows.';
-COMMENT ON COLUMN agent_role_pipeline_errors.run_id IS 'The run; NULL when published by hand.';
-COMMENT ON COLUMN agent_role_pipeline_errors.created_at IS 'When the row was written.';
 
 CREATE INDEX agent_role_pipeline_errors_sync_day ON agent_role_pipeline_errors (sync_day);
 

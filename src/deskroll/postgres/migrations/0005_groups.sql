@@ -37,63 +37,35 @@ COMMENT ON TABLE unlinked_group_members IS 'Members that a group''s own record n
 COMMENT ON COLUMN unlinked_group_members.group_id IS 'The group.';
 COMMENT ON COLUMN unlinked_group_members.agent_id IS 'Agent that the group''s own record names.';
 
-CREATE TABLE group_pipeline_errors (
-    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    group_id BIGINT,
-    error_type TEXT NOT NULL CHECK (error_type IN ('PARSE_ERROR', 'VALIDATION_ERROR', 'REFERENCE_ERROR')),
-    error_message TEXT NOT NULL,
-    raw_record JSONB,
-    source_file TEXT,
-    record_index BIGINT,
-    sync_day TEXT NOT NULL,
-    run_id BIGINT,
-    created_at TIMESTAMPTZ NOT NULL DEFAULT now()
-);
+CREATE TABLE group_pipeline_errors (LIKE agent_pipeline_errors INCLUDING ALL);
+ALTER TABLE group_pipeline_errors RENAME COLUMN agent_id TO group_id;
 COMMENT ON TABLE group_pipeline_errors IS 'Quarantine of the groups pipeline, one row per record, list element or link that could not be taken.';
-COMMENT ON COLUMN group_pipeline_errors.id IS 'Number of the row.';
 COMMENT ON COLUMN group_pipeline_errors.group_id IS 'Id of the group, where it could be read.';
-COMMENT ON COLUMN group_pipeline_errors.error_type IS 'PARSE_ERROR: no JSON, or no object; VALIDATION_ERROR: a field at fault; REFERENCE_ERROR: no such parent or agent.';
-COMMENT ON COLUMN group_pipeline_errors.error_message IS 'The fields at fault, what was found and what was expected.';
-COMMENT ON COLUMN group_pipeline_errors.raw_record IS 'The record, element or id as it came; a JSON string where JSONB cannot hold it.';
-COMMENT ON COLUMN group_pipeline_errors.source_file IS 'File, inside the day''s folder.';
-COMMENT ON COLUMN group_pipeline_errors.record_index IS 'Place of the record in the file, from 0; NULL for the whole file.';
-COMMENT ON COLUMN group_pipeline_errors.sync_day IS 'Sync day; a sync of the same day replaces its rows.';
-COMMENT ON COLUMN group_pipeline_errors.run_id IS 'The run; NULL when published by hand.';
-COMMENT ON COLUMN group_pipeline_errors.created_at IS 'When the row was written.';
-
-CREATE INDEX group_pipeline_errors_sync_day ON group_pipeline_errors (sync_day);
 
 CREATE UNLOGGED TABLE stg_groups (
-    group_id BIGINT NOT NULL,
-    name TEXT,
-    parent_group_id BIGINT,
-    created_at TIMESTAMPTZ,
-    updated_at TIMESTAMPTZ,
+    LIKE groups,
     source_file TEXT,
     record_index BIGINT,
     is_rejected BOOLEAN NOT NULL DEFAULT false,
     states_members BOOLEAN NOT NULL DEFAULT true
 );
+ALTER TABLE stg_groups
+DROP COLUMN source_parent_group_id,
+DROP COLUMN inactive,
+ALTER COLUMN name DROP NOT NULL;
 COMMENT ON TABLE stg_groups IS 'What the engine made of today''s groups, one row per group that the day names.';
-COMMENT ON COLUMN stg_groups.group_id IS 'Id of the group.';
-COMMENT ON COLUMN stg_groups.name IS 'Name.';
 COMMENT ON COLUMN stg_groups.parent_group_id IS 'Group that it is part of, as its record says.';
-COMMENT ON COLUMN stg_groups.created_at IS 'When the group was created.';
-COMMENT ON COLUMN stg_groups.updated_at IS 'When the record last changed.';
 COMMENT ON COLUMN stg_groups.source_file IS 'File of the record.';
 COMMENT ON COLUMN stg_groups.record_index IS 'Place of the record in the file, from 0.';
-COMMENT ON COLUMN stg_groups.is_rejected IS 'The newest record of this key was rejected: what is stored stays; the values of this row are for a group that is not stored yet.';
+COMMENT ON COLUMN stg_groups.is_rejected IS 'A rejected record of this key may be newer: what is stored stays. The values of this row are for a group that is not stored yet.';
 COMMENT ON COLUMN stg_groups.states_members IS 'Whether a valid record has the list agent_ids: without it the stored members stay.';
 
 CREATE UNLOGGED TABLE stg_group_membership (
-    group_id BIGINT NOT NULL,
-    agent_id BIGINT NOT NULL,
+    LIKE group_membership,
     source_file TEXT,
     record_index BIGINT
 );
 COMMENT ON TABLE stg_group_membership IS 'What the engine made of the members that groups'' own records name.';
-COMMENT ON COLUMN stg_group_membership.group_id IS 'The group.';
-COMMENT ON COLUMN stg_group_membership.agent_id IS 'Agent that the group''s own record names.';
 COMMENT ON COLUMN stg_group_membership.source_file IS 'File of the record.';
 COMMENT ON COLUMN stg_group_membership.record_index IS 'Place of the record in the file, from 0.';
 

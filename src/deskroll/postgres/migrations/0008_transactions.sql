@@ -108,91 +108,39 @@ COMMENT ON COLUMN card_holders.updated_time IS 'ordered_time of that transaction
 COMMENT ON COLUMN card_holders.agent_id IS 'The agent: once found, it stays until a better one is.';
 COMMENT ON COLUMN card_holders.match IS 'How many agents the name fits: none; one; several, of which more than one is active.';
 
-CREATE TABLE transaction_pipeline_errors (LIKE role_pipeline_errors INCLUDING ALL);
-
-ALTER TABLE transaction_pipeline_errors RENAME COLUMN role_id TO transaction_id;
-
+CREATE TABLE transaction_pipeline_errors (LIKE agent_pipeline_errors INCLUDING ALL);
+ALTER TABLE transaction_pipeline_errors RENAME COLUMN agent_id TO transaction_id;
 ALTER TABLE transaction_pipeline_errors ALTER COLUMN transaction_id TYPE TEXT;
 COMMENT ON TABLE transaction_pipeline_errors IS 'Quarantine of the transactions pipeline, one row per record or link that could not be taken.';
 COMMENT ON COLUMN transaction_pipeline_errors.transaction_id IS 'Id of the transaction, where it could be read.';
 
 CREATE UNLOGGED TABLE stg_transactions (
-    transaction_id TEXT COLLATE "C" NOT NULL,
-    transaction_uuid TEXT COLLATE "C",
-    transaction_type TEXT,
-    occurred_time TIMESTAMPTZ NOT NULL,
-    updated_time TIMESTAMPTZ,
-    ordered_time TIMESTAMPTZ,
-    user_id TEXT COLLATE "C",
-    user_uuid TEXT COLLATE "C",
-    user_name TEXT,
-    merchant_name TEXT,
-    raw_merchant_name TEXT,
-    source_card_id TEXT COLLATE "C",
-    card_uuid TEXT,
-    source_budget_id TEXT COLLATE "C",
-    budget_uuid TEXT,
-    original_amount NUMERIC NOT NULL,
-    original_currency TEXT NOT NULL,
-    amount_usd NUMERIC GENERATED ALWAYS AS (round(original_amount * exchange_rate, 2)) STORED,
-    exchange_rate NUMERIC NOT NULL,
-    fx_source TEXT NOT NULL,
-    amount NUMERIC,
-    original_auth_transaction_id TEXT COLLATE "C",
-    original_auth_transaction_uuid TEXT COLLATE "C",
-    clearing_reference TEXT COLLATE "C",
-    parent_transaction_id TEXT COLLATE "C",
-    parent_transaction_uuid TEXT COLLATE "C",
-    idempotency_key TEXT COLLATE "C" NOT NULL,
-    is_identified BOOLEAN NOT NULL,
+    LIKE transactions,
     source_file TEXT COLLATE "C",
     record_index BIGINT,
     is_rejected BOOLEAN NOT NULL DEFAULT false
 );
+ALTER TABLE stg_transactions
+DROP COLUMN card_id,
+DROP COLUMN budget_id,
+DROP COLUMN agent_id,
+DROP COLUMN sync_day,
+DROP COLUMN source,
+DROP COLUMN ingested_at,
+DROP COLUMN as_of,
+DROP COLUMN amount_usd,
+ADD COLUMN amount_usd NUMERIC GENERATED ALWAYS AS (round(original_amount * exchange_rate, 2)) STORED;
 COMMENT ON TABLE stg_transactions IS 'What the engine made of today''s transactions.';
-COMMENT ON COLUMN stg_transactions.transaction_id IS 'Id of the transaction; its uuid while no record gives the id.';
-COMMENT ON COLUMN stg_transactions.transaction_uuid IS 'Its other id.';
-COMMENT ON COLUMN stg_transactions.transaction_type IS 'AUTHORIZATION, CLEAR, DECLINE or OTHER; another value is kept, and counted as drift.';
-COMMENT ON COLUMN stg_transactions.occurred_time IS 'When it happened.';
-COMMENT ON COLUMN stg_transactions.updated_time IS 'When the record last changed.';
-COMMENT ON COLUMN stg_transactions.ordered_time IS 'updated_time or, if that is in the future, the sync date: the newer record wins.';
-COMMENT ON COLUMN stg_transactions.user_id IS 'Id of the holder; see card_holders.';
-COMMENT ON COLUMN stg_transactions.user_uuid IS 'Other id of the holder.';
-COMMENT ON COLUMN stg_transactions.user_name IS 'Name of the holder, as the record gives it.';
-COMMENT ON COLUMN stg_transactions.merchant_name IS 'Name of the merchant.';
-COMMENT ON COLUMN stg_transactions.raw_merchant_name IS 'That name as the card network gave it.';
-COMMENT ON COLUMN stg_transactions.source_card_id IS 'Card that the record names, known or not.';
-COMMENT ON COLUMN stg_transactions.card_uuid IS 'Other id of that card.';
-COMMENT ON COLUMN stg_transactions.source_budget_id IS 'Budget that the record names, known or not.';
-COMMENT ON COLUMN stg_transactions.budget_uuid IS 'Other id of that budget.';
-COMMENT ON COLUMN stg_transactions.original_amount IS 'Amount in the currency of the purchase; below zero for a refund or a reversal.';
-COMMENT ON COLUMN stg_transactions.original_currency IS 'That currency, by its code in ISO 4217.';
-COMMENT ON COLUMN stg_transactions.amount_usd IS 'original_amount times exchange_rate, rounded half up to cents.';
-COMMENT ON COLUMN stg_transactions.exchange_rate IS 'US dollars per unit of the original currency.';
-COMMENT ON COLUMN stg_transactions.fx_source IS 'payload: the record gave the rate; ecb: it is that of the European Central Bank for the day; amount: the record gives an amount in US dollars, and no currency.';
-COMMENT ON COLUMN stg_transactions.amount IS 'Amount in US dollars as the record gives it; see amount_usd.';
-COMMENT ON COLUMN stg_transactions.original_auth_transaction_id IS 'Authorisation that this transaction settles or takes back, by its id.';
-COMMENT ON COLUMN stg_transactions.original_auth_transaction_uuid IS 'That authorisation, by its other id.';
-COMMENT ON COLUMN stg_transactions.clearing_reference IS 'What an authorisation and what settles it have in common.';
-COMMENT ON COLUMN stg_transactions.parent_transaction_id IS 'Purchase that this one is a part of, by its id: such a part counts only if the purchase is not stored.';
-COMMENT ON COLUMN stg_transactions.parent_transaction_uuid IS 'That purchase, by its other id.';
-COMMENT ON COLUMN stg_transactions.idempotency_key IS 'SHA-256, in hex, of transaction_id|transaction_uuid|occurred_time|original_amount|original_currency, without what is NULL; the time in UTC, as 2026-01-05 17:22:58.000000.';
 COMMENT ON COLUMN stg_transactions.is_identified IS 'Whether the record gives the id; else transaction_id is the uuid.';
 COMMENT ON COLUMN stg_transactions.source_file IS 'File of the record.';
 COMMENT ON COLUMN stg_transactions.record_index IS 'Place of the record in the file, from 0.';
-COMMENT ON COLUMN stg_transactions.is_rejected IS 'A rejected record of this key may be newer: what is stored stays; the values of this row are for a transaction that is not stored yet.';
+COMMENT ON COLUMN stg_transactions.is_rejected IS 'A rejected record of this key may be newer: what is stored stays. The values of this row are for a transaction that is not stored yet.';
 
-CREATE UNLOGGED TABLE stg_card_holders (
-    user_id TEXT COLLATE "C" NOT NULL,
-    user_uuid TEXT COLLATE "C",
-    user_name TEXT NOT NULL,
-    updated_time TIMESTAMPTZ
-);
+CREATE UNLOGGED TABLE stg_card_holders (LIKE card_holders);
+ALTER TABLE stg_card_holders
+DROP COLUMN agent_id,
+DROP COLUMN match;
 COMMENT ON TABLE stg_card_holders IS 'The name that today''s transactions give each holder.';
-COMMENT ON COLUMN stg_card_holders.user_id IS 'Id of the holder in the spend API; the uuid if no record gives the id.';
-COMMENT ON COLUMN stg_card_holders.user_uuid IS 'The other id.';
-COMMENT ON COLUMN stg_card_holders.user_name IS 'Name, or e-mail, as the newest transaction gives it.';
-COMMENT ON COLUMN stg_card_holders.updated_time IS 'ordered_time of that transaction.';
 
 CREATE UNLOGGED TABLE stg_transaction_changes (
     transaction_id TEXT COLLATE "C" NOT NULL,

@@ -54,59 +54,29 @@ COMMENT ON COLUMN cards.source IS 'api for a sync day, tran for tran/: where the
 COMMENT ON COLUMN cards.ingested_at IS 'When the row last changed.';
 COMMENT ON COLUMN cards.as_of IS 'Newest sync date whose dump had the card: as of then its values are true.';
 
-CREATE TABLE card_pipeline_errors (LIKE role_pipeline_errors INCLUDING ALL);
-ALTER TABLE card_pipeline_errors RENAME COLUMN role_id TO card_id;
+CREATE TABLE card_pipeline_errors (LIKE agent_pipeline_errors INCLUDING ALL);
+ALTER TABLE card_pipeline_errors RENAME COLUMN agent_id TO card_id;
 ALTER TABLE card_pipeline_errors ALTER COLUMN card_id TYPE TEXT;
 COMMENT ON TABLE card_pipeline_errors IS 'Quarantine of the cards pipeline, one row per record or link that could not be taken.';
 COMMENT ON COLUMN card_pipeline_errors.card_id IS 'Id of the card, where it could be read.';
 
 CREATE UNLOGGED TABLE stg_cards (
-    card_id TEXT COLLATE "C" NOT NULL,
-    card_uuid TEXT,
-    name TEXT,
-    user_id TEXT COLLATE "C",
-    user_uuid TEXT COLLATE "C",
-    source_budget_id TEXT COLLATE "C",
-    budget_uuid TEXT,
-    last_four TEXT,
-    valid_thru TEXT,
-    status TEXT NOT NULL,
-    type TEXT NOT NULL,
-    share_budget_funds BOOLEAN,
-    recurring BOOLEAN,
-    recurring_limit NUMERIC,
-    current_limit NUMERIC,
-    current_spent NUMERIC,
-    created_time TIMESTAMPTZ NOT NULL,
-    updated_time TIMESTAMPTZ,
-    ordered_time TIMESTAMPTZ,
+    LIKE cards,
     source_file TEXT,
     record_index BIGINT,
     is_rejected BOOLEAN NOT NULL DEFAULT false
 );
+ALTER TABLE stg_cards
+DROP COLUMN budget_id,
+DROP COLUMN agent_id,
+DROP COLUMN sync_day,
+DROP COLUMN source,
+DROP COLUMN ingested_at,
+DROP COLUMN as_of;
 COMMENT ON TABLE stg_cards IS 'What the engine made of today''s cards.';
-COMMENT ON COLUMN stg_cards.card_id IS 'Id of the card.';
-COMMENT ON COLUMN stg_cards.card_uuid IS 'Its other id.';
-COMMENT ON COLUMN stg_cards.name IS 'Name.';
-COMMENT ON COLUMN stg_cards.user_id IS 'Id of the holder; see card_holders.';
-COMMENT ON COLUMN stg_cards.user_uuid IS 'Other id of the holder.';
-COMMENT ON COLUMN stg_cards.source_budget_id IS 'Budget that the record names, known or not.';
-COMMENT ON COLUMN stg_cards.budget_uuid IS 'Other id of that budget.';
-COMMENT ON COLUMN stg_cards.last_four IS 'Last four digits of its number.';
-COMMENT ON COLUMN stg_cards.valid_thru IS 'Month and year in which it ends, such as 01/32.';
-COMMENT ON COLUMN stg_cards.status IS 'ACTIVATED, NOT_ACTIVATED, FROZEN or DELETED; another value is kept, and counted as drift.';
-COMMENT ON COLUMN stg_cards.type IS 'PHYSICAL, VIRTUAL_MEMBER or VIRTUAL_VENDOR; another value is kept, and counted as drift.';
-COMMENT ON COLUMN stg_cards.share_budget_funds IS 'Whether it may spend all of its budget.';
-COMMENT ON COLUMN stg_cards.recurring IS 'Whether its limit begins anew each period.';
-COMMENT ON COLUMN stg_cards.recurring_limit IS 'Limit of each period, in US dollars.';
-COMMENT ON COLUMN stg_cards.current_limit IS 'Limit of the current period.';
-COMMENT ON COLUMN stg_cards.current_spent IS 'What was spent in the current period.';
-COMMENT ON COLUMN stg_cards.created_time IS 'When the card was made.';
-COMMENT ON COLUMN stg_cards.updated_time IS 'When the record last changed.';
-COMMENT ON COLUMN stg_cards.ordered_time IS 'updated_time or, if that is in the future, the sync date: the newer record wins.';
 COMMENT ON COLUMN stg_cards.source_file IS 'File of the record.';
 COMMENT ON COLUMN stg_cards.record_index IS 'Place of the record in the file, from 0.';
-COMMENT ON COLUMN stg_cards.is_rejected IS 'A rejected record of this key may be newer: what is stored stays; the values of this row are for a card that is not stored yet.';
+COMMENT ON COLUMN stg_cards.is_rejected IS 'A rejected record of this key may be newer: what is stored stays. The values of this row are for a card that is not stored yet.';
 
 CREATE UNLOGGED TABLE stg_card_changes (
     card_id TEXT NOT NULL,

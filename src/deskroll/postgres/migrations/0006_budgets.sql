@@ -50,49 +50,29 @@ COMMENT ON COLUMN budgets.as_of IS 'Newest sync date whose dump had the budget: 
 COMMENT ON COLUMN budgets.period_as_of IS 'The same of limit_amount, overspend_buffer, assigned_amount and what was spent: newest sync date whose record of the budget had a current period.';
 COMMENT ON COLUMN budgets.period_source IS 'api or tran: where these amounts came from.';
 
-CREATE TABLE budget_pipeline_errors (LIKE role_pipeline_errors INCLUDING ALL);
-ALTER TABLE budget_pipeline_errors RENAME COLUMN role_id TO budget_id;
+CREATE TABLE budget_pipeline_errors (LIKE agent_pipeline_errors INCLUDING ALL);
+ALTER TABLE budget_pipeline_errors RENAME COLUMN agent_id TO budget_id;
 ALTER TABLE budget_pipeline_errors ALTER COLUMN budget_id TYPE TEXT;
 COMMENT ON TABLE budget_pipeline_errors IS 'Quarantine of the budgets pipeline, one row per record that could not be taken.';
 COMMENT ON COLUMN budget_pipeline_errors.budget_id IS 'Id of the budget, where it could be read.';
 
 CREATE UNLOGGED TABLE stg_budgets (
-    budget_id TEXT COLLATE "C" NOT NULL,
-    budget_uuid TEXT,
-    name TEXT NOT NULL,
-    description TEXT,
-    retired BOOLEAN,
-    start_date DATE,
-    recurring_interval TEXT,
-    timezone TEXT,
-    limitless BOOLEAN,
-    limit_amount NUMERIC,
-    overspend_buffer NUMERIC,
-    assigned_amount NUMERIC,
-    spent_cleared NUMERIC,
-    spent_pending NUMERIC,
-    spent_total NUMERIC,
+    LIKE budgets,
     has_period BOOLEAN NOT NULL,
     is_rejected BOOLEAN NOT NULL DEFAULT false
 );
+ALTER TABLE stg_budgets
+DROP COLUMN sync_day,
+DROP COLUMN source,
+DROP COLUMN ingested_at,
+DROP COLUMN created_at,
+DROP COLUMN updated_at,
+DROP COLUMN as_of,
+DROP COLUMN period_as_of,
+DROP COLUMN period_source;
 COMMENT ON TABLE stg_budgets IS 'What the engine made of today''s budgets.';
-COMMENT ON COLUMN stg_budgets.budget_id IS 'Id of the budget.';
-COMMENT ON COLUMN stg_budgets.budget_uuid IS 'Its other id.';
-COMMENT ON COLUMN stg_budgets.name IS 'Name.';
-COMMENT ON COLUMN stg_budgets.description IS 'What the budget is for.';
-COMMENT ON COLUMN stg_budgets.retired IS 'Whether it is used no more.';
-COMMENT ON COLUMN stg_budgets.start_date IS 'When it began.';
-COMMENT ON COLUMN stg_budgets.recurring_interval IS 'How often it begins anew, such as MONTHLY.';
-COMMENT ON COLUMN stg_budgets.timezone IS 'Time zone in which its periods begin.';
-COMMENT ON COLUMN stg_budgets.limitless IS 'Whether more than the limit may be spent; then there may be no limit.';
-COMMENT ON COLUMN stg_budgets.limit_amount IS 'What may be spent in the current period, in US dollars; NULL if the record gives no limit.';
-COMMENT ON COLUMN stg_budgets.overspend_buffer IS 'What may be spent beyond that.';
-COMMENT ON COLUMN stg_budgets.assigned_amount IS 'What of it cards have been given.';
-COMMENT ON COLUMN stg_budgets.spent_cleared IS 'What was spent in the current period and has been settled.';
-COMMENT ON COLUMN stg_budgets.spent_pending IS 'What was spent and has not been settled yet.';
-COMMENT ON COLUMN stg_budgets.spent_total IS 'Both.';
 COMMENT ON COLUMN stg_budgets.has_period IS 'Whether the record has the key currentPeriod; without it, it says nothing of amounts.';
-COMMENT ON COLUMN stg_budgets.is_rejected IS 'A rejected record of this key may be newer: what is stored stays; the values of this row are for a budget that is not stored yet.';
+COMMENT ON COLUMN stg_budgets.is_rejected IS 'A rejected record of this key may be newer: what is stored stays. The values of this row are for a budget that is not stored yet.';
 
 CREATE UNLOGGED TABLE stg_budget_changes (
     budget_id TEXT NOT NULL,
