@@ -31,7 +31,7 @@ lint: $(VENV)/.developed
 	$(BIN)/sqlfluff lint --disable-progress-bar src/deskroll/postgres
 
 docs: $(VENV)/.developed
-	$(BIN)/pytest -q tests/test_docs.py --update-docs
+	$(BIN)/pytest -q tests/test_docs.py tests/test_columns.py --update-docs
 
 bench: $(VENV)/.developed
 	$(BIN)/python bench/bench.py --markdown bench/out/table.md $(BENCH)

@@ -41,7 +41,7 @@ NAMES = (
 )
 
 
-def check(page: str, expected: str, request: pytest.FixtureRequest) -> None:
+def check(page: str | Path, expected: str, request: pytest.FixtureRequest) -> None:
     path = ROOT / page
     if request.config.getoption("--update-docs"):
         path.write_text(expected)

@@ -24,11 +24,15 @@ SELECT
         WHEN next.deactivated AND NOT agent.deactivated THEN 'deactivated'
         WHEN agent.deactivated AND NOT next.deactivated THEN 'reactivated'
         WHEN ((
+            -- columns of agents but agent_id, available, deactivated, last_active_at, updated_at: today.{}
             today.email, today.name, today.job_title, today.language, today.mobile, today.phone, today.time_zone,
             today.focus_mode, today.agent_operational_status, today.created_at
+            -- end of columns
         ) IS DISTINCT FROM (
+            -- columns of agents but agent_id, available, deactivated, last_active_at, updated_at: agent.{}
             agent.email, agent.name, agent.job_title, agent.language, agent.mobile, agent.phone, agent.time_zone,
             agent.focus_mode, agent.agent_operational_status, agent.created_at
+            -- end of columns
         )) THEN 'changed'
         ELSE 'activity'
     END,
@@ -51,13 +55,19 @@ WHERE
         WHEN context.is_backfill THEN false
         WHEN today.is_rejected THEN next.deactivated <> agent.deactivated
         ELSE (
+            -- columns of agents but agent_id, deactivated: today.{}
             today.email, today.name, today.job_title, today.language, today.mobile, today.phone, today.time_zone,
-            today.available, next.deactivated, today.focus_mode, today.agent_operational_status,
-            today.last_active_at, today.created_at, today.updated_at
+            today.available, today.focus_mode, today.agent_operational_status, today.last_active_at,
+            today.created_at, today.updated_at,
+            -- end of columns
+            next.deactivated
         ) IS DISTINCT FROM (
+            -- columns of agents but agent_id, deactivated: agent.{}
             agent.email, agent.name, agent.job_title, agent.language, agent.mobile, agent.phone, agent.time_zone,
-            agent.available, agent.deactivated, agent.focus_mode, agent.agent_operational_status,
-            agent.last_active_at, agent.created_at, agent.updated_at
+            agent.available, agent.focus_mode, agent.agent_operational_status, agent.last_active_at,
+            agent.created_at, agent.updated_at,
+            -- end of columns
+            agent.deactivated
         )
     END;
 
@@ -108,14 +118,19 @@ WHERE
 ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 INSERT INTO agents (
-    agent_id, email, name, job_title, language, mobile, phone, time_zone, available, deactivated, status, focus_mode,
-    agent_operational_status, last_active_at, created_at, updated_at, as_of, sync_day, source, ingested_at
+    -- columns of agents but deactivated: {}
+    agent_id, email, name, job_title, language, mobile, phone, time_zone, available, focus_mode,
+    agent_operational_status, last_active_at, created_at, updated_at,
+    -- end of columns
+    deactivated, status, as_of, sync_day, source, ingested_at
 )
 SELECT
+    -- columns of agents but deactivated: today.{}
     today.agent_id, today.email, today.name, today.job_title, today.language, today.mobile, today.phone,
-    today.time_zone, today.available, change.deactivated,
-    CASE WHEN change.deactivated THEN 'inactive' ELSE 'active' END,
-    today.focus_mode, today.agent_operational_status, today.last_active_at, today.created_at, today.updated_at,
+    today.time_zone, today.available, today.focus_mode, today.agent_operational_status, today.last_active_at,
+    today.created_at, today.updated_at,
+    -- end of columns
+    change.deactivated, CASE WHEN change.deactivated THEN 'inactive' ELSE 'active' END,
     context.sync_date, context.sync_day, context.source, now()
 FROM sync_context AS context
 CROSS JOIN stg_agent_changes AS change
@@ -124,6 +139,7 @@ WHERE change.change = 'added'
 ORDER BY today.agent_id;
 
 UPDATE agents SET
+    -- columns of agents but agent_id, deactivated: {} = today.{}
     email = today.email,
     name = today.name,
     job_title = today.job_title,
@@ -132,13 +148,14 @@ UPDATE agents SET
     phone = today.phone,
     time_zone = today.time_zone,
     available = today.available,
-    deactivated = change.deactivated,
-    status = CASE WHEN change.deactivated THEN 'inactive' ELSE 'active' END,
     focus_mode = today.focus_mode,
     agent_operational_status = today.agent_operational_status,
     last_active_at = today.last_active_at,
     created_at = today.created_at,
     updated_at = today.updated_at,
+    -- end of columns
+    deactivated = change.deactivated,
+    status = CASE WHEN change.deactivated THEN 'inactive' ELSE 'active' END,
     as_of = context.sync_date,
     sync_day = context.sync_day,
     source = context.source,
@@ -184,15 +201,17 @@ SELECT change.agent_id FROM stg_agent_changes AS change WHERE change.change = 's
 ANALYZE stale_agents;
 
 UPDATE agent_details SET
+    -- columns of agent_details but agent_id: {} = today.{}
+    created_at = today.created_at,
+    updated_at = today.updated_at,
     org_agent_id = today.org_agent_id,
     ticket_scope = today.ticket_scope,
     signature = today.signature,
     freshchat_agent = today.freshchat_agent,
     is_active = today.is_active,
     avatar = today.avatar,
-    last_login_at = today.last_login_at,
-    created_at = today.created_at,
-    updated_at = today.updated_at
+    last_login_at = today.last_login_at
+    -- end of columns
 FROM sync_context AS context
 CROSS JOIN stg_agent_details AS today
 WHERE
@@ -200,21 +219,29 @@ WHERE
     AND agent_details.agent_id = today.agent_id
     AND today.agent_id NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
     AND (
-        today.org_agent_id, today.ticket_scope, today.signature, today.freshchat_agent, today.is_active, today.avatar,
-        today.last_login_at, today.created_at, today.updated_at
+        -- columns of agent_details but agent_id: today.{}
+        today.created_at, today.updated_at, today.org_agent_id, today.ticket_scope, today.signature,
+        today.freshchat_agent, today.is_active, today.avatar, today.last_login_at
+        -- end of columns
     ) IS DISTINCT FROM (
-        agent_details.org_agent_id, agent_details.ticket_scope, agent_details.signature,
-        agent_details.freshchat_agent, agent_details.is_active, agent_details.avatar, agent_details.last_login_at,
-        agent_details.created_at, agent_details.updated_at
+        -- columns of agent_details but agent_id: agent_details.{}
+        agent_details.created_at, agent_details.updated_at, agent_details.org_agent_id, agent_details.ticket_scope,
+        agent_details.signature, agent_details.freshchat_agent, agent_details.is_active, agent_details.avatar,
+        agent_details.last_login_at
+        -- end of columns
     );
 
 INSERT INTO agent_details (
-    agent_id, org_agent_id, ticket_scope, signature, freshchat_agent, is_active, avatar, last_login_at, created_at,
-    updated_at
+    -- columns of agent_details: {}
+    agent_id, created_at, updated_at, org_agent_id, ticket_scope, signature, freshchat_agent, is_active, avatar,
+    last_login_at
+    -- end of columns
 )
 SELECT
-    today.agent_id, today.org_agent_id, today.ticket_scope, today.signature, today.freshchat_agent, today.is_active,
-    today.avatar, today.last_login_at, today.created_at, today.updated_at
+    -- columns of agent_details: today.{}
+    today.agent_id, today.created_at, today.updated_at, today.org_agent_id, today.ticket_scope, today.signature,
+    today.freshchat_agent, today.is_active, today.avatar, today.last_login_at
+    -- end of columns
 FROM sync_context AS context
 CROSS JOIN stg_agent_details AS today
 WHERE

@@ -18,26 +18,43 @@ WHERE
         role.role_id IS NULL
         OR NOT today.is_rejected
         AND (
+            -- columns of roles but role_id: today.{}
             today.name, today.description, today.is_default, today.agent_type, today.created_at, today.updated_at
+            -- end of columns
         ) IS DISTINCT FROM (
+            -- columns of roles but role_id: role.{}
             role.name, role.description, role.is_default, role.agent_type, role.created_at, role.updated_at
+            -- end of columns
         )
     );
 
-INSERT INTO roles (role_id, name, description, is_default, agent_type, created_at, updated_at)
+INSERT INTO roles (
+    -- columns of roles: {}
+    role_id, name, description, is_default, agent_type, created_at, updated_at
+    -- end of columns
+)
 SELECT
+    -- columns of roles: today.{}
     today.role_id, today.name, today.description, today.is_default, today.agent_type, today.created_at,
     today.updated_at
+    -- end of columns
 FROM stg_role_changes AS change
 JOIN stg_roles AS today ON today.role_id = change.role_id
-ORDER BY today.role_id
-ON CONFLICT (role_id) DO UPDATE SET
-    name = excluded.name,
-    description = excluded.description,
-    is_default = excluded.is_default,
-    agent_type = excluded.agent_type,
-    created_at = excluded.created_at,
-    updated_at = excluded.updated_at;
+WHERE change.change = 'added'
+ORDER BY today.role_id;
+
+UPDATE roles SET
+    -- columns of roles but role_id: {} = today.{}
+    name = today.name,
+    description = today.description,
+    is_default = today.is_default,
+    agent_type = today.agent_type,
+    created_at = today.created_at,
+    updated_at = today.updated_at
+    -- end of columns
+FROM stg_role_changes AS change
+JOIN stg_roles AS today ON today.role_id = change.role_id
+WHERE change.change = 'changed' AND roles.role_id = change.role_id;
 
 SELECT deskroll_replace_quarantine('role_pipeline_errors'::REGCLASS, 'role_id'::NAME);
 

@@ -16,7 +16,20 @@ WHERE
     AND unlinked_agent_roles.agent_id = today.agent_id
     AND unlinked_agent_roles.role_id = today.role_id;
 
-INSERT INTO unlinked_agent_roles AS waiting (agent_id, role_id, said_by_agent, said_by_role)
+UPDATE unlinked_agent_roles SET
+    said_by_agent = today.said_by_agent,
+    said_by_role = today.said_by_role
+FROM sync_context AS context
+CROSS JOIN stg_agent_roles AS today
+WHERE
+    NOT context.is_backfill
+    AND today.status = 'assigned'
+    AND unlinked_agent_roles.agent_id = today.agent_id
+    AND unlinked_agent_roles.role_id = today.role_id
+    AND (today.said_by_agent, today.said_by_role)
+    IS DISTINCT FROM (unlinked_agent_roles.said_by_agent, unlinked_agent_roles.said_by_role);
+
+INSERT INTO unlinked_agent_roles (agent_id, role_id, said_by_agent, said_by_role)
 SELECT today.agent_id, today.role_id, today.said_by_agent, today.said_by_role
 FROM sync_context AS context
 CROSS JOIN stg_agent_roles AS today
@@ -26,11 +39,11 @@ WHERE
     NOT context.is_backfill
     AND today.status = 'assigned'
     AND (agent.agent_id IS NULL OR role.role_id IS NULL)
-ORDER BY today.agent_id, today.role_id
-ON CONFLICT (agent_id, role_id) DO UPDATE SET
-    said_by_agent = excluded.said_by_agent,
-    said_by_role = excluded.said_by_role
-WHERE (waiting.said_by_agent, waiting.said_by_role) IS DISTINCT FROM (excluded.said_by_agent, excluded.said_by_role);
+    AND NOT EXISTS (
+        SELECT FROM unlinked_agent_roles AS waiting
+        WHERE waiting.agent_id = today.agent_id AND waiting.role_id = today.role_id
+    )
+ORDER BY today.agent_id, today.role_id;
 
 UPDATE agent_role_mapping SET
     said_by_agent = today.said_by_agent,

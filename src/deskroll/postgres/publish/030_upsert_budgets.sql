@@ -21,34 +21,46 @@ WHERE
         AND (
             (context.sync_date, context.source = 'api') >= (budget.as_of, budget.source = 'api')
             AND (
+                -- columns of budgets but budget_id, not in currentPeriod: today.{}
                 today.budget_uuid, today.name, today.description, today.retired, today.start_date,
                 today.recurring_interval, today.timezone, today.limitless
+                -- end of columns
             ) IS DISTINCT FROM (
+                -- columns of budgets but budget_id, not in currentPeriod: budget.{}
                 budget.budget_uuid, budget.name, budget.description, budget.retired, budget.start_date,
                 budget.recurring_interval, budget.timezone, budget.limitless
+                -- end of columns
             )
             OR today.has_period
             AND (context.sync_date, context.source = 'api')
             >= (coalesce(budget.period_as_of, '-infinity'), coalesce(budget.period_source = 'api', false))
             AND (
+                -- columns of budgets, in currentPeriod: today.{}
                 today.limit_amount, today.overspend_buffer, today.assigned_amount, today.spent_cleared,
                 today.spent_pending, today.spent_total
+                -- end of columns
             ) IS DISTINCT FROM (
+                -- columns of budgets, in currentPeriod: budget.{}
                 budget.limit_amount, budget.overspend_buffer, budget.assigned_amount, budget.spent_cleared,
                 budget.spent_pending, budget.spent_total
+                -- end of columns
             )
         )
     );
 
 INSERT INTO budgets (
+    -- columns of budgets: {}
     budget_id, budget_uuid, name, description, retired, start_date, recurring_interval, timezone, limitless,
-    limit_amount, overspend_buffer, assigned_amount, spent_cleared, spent_pending, spent_total, sync_day, source,
-    as_of, period_as_of, period_source
+    limit_amount, overspend_buffer, assigned_amount, spent_cleared, spent_pending, spent_total,
+    -- end of columns
+    sync_day, source, as_of, period_as_of, period_source
 )
 SELECT
+    -- columns of budgets: today.{}
     today.budget_id, today.budget_uuid, today.name, today.description, today.retired, today.start_date,
     today.recurring_interval, today.timezone, today.limitless, today.limit_amount, today.overspend_buffer,
     today.assigned_amount, today.spent_cleared, today.spent_pending, today.spent_total,
+    -- end of columns
     context.sync_day, context.source, context.sync_date,
     CASE WHEN today.has_period THEN context.sync_date END,
     CASE WHEN today.has_period THEN context.source END
@@ -59,6 +71,7 @@ WHERE change.change = 'added'
 ORDER BY today.budget_id;
 
 UPDATE budgets SET
+    -- columns of budgets but budget_id, not in currentPeriod: {} = today.{}
     budget_uuid = today.budget_uuid,
     name = today.name,
     description = today.description,
@@ -67,6 +80,7 @@ UPDATE budgets SET
     recurring_interval = today.recurring_interval,
     timezone = today.timezone,
     limitless = today.limitless,
+    -- end of columns
     sync_day = context.sync_day,
     ingested_at = now(),
     updated_at = now()
@@ -79,12 +93,14 @@ WHERE
     AND (context.sync_date, context.source = 'api') >= (budgets.as_of, budgets.source = 'api');
 
 UPDATE budgets SET
+    -- columns of budgets, in currentPeriod: {} = today.{}
     limit_amount = today.limit_amount,
     overspend_buffer = today.overspend_buffer,
     assigned_amount = today.assigned_amount,
     spent_cleared = today.spent_cleared,
     spent_pending = today.spent_pending,
     spent_total = today.spent_total,
+    -- end of columns
     sync_day = context.sync_day,
     ingested_at = now(),
     updated_at = now()

@@ -21,28 +21,37 @@ WHERE
         AND (coalesce(today.ordered_time, '-infinity'), context.sync_date, context.source = 'api')
         >= (coalesce(card.ordered_time, '-infinity'), card.as_of, card.source = 'api')
         AND (
+            -- columns of cards but card_id: today.{}
             today.card_uuid, today.name, today.user_id, today.user_uuid, today.source_budget_id, today.budget_uuid,
             today.last_four, today.valid_thru, today.status, today.type, today.share_budget_funds, today.recurring,
             today.recurring_limit, today.current_limit, today.current_spent, today.created_time, today.updated_time,
+            -- end of columns
             today.ordered_time
         ) IS DISTINCT FROM (
+            -- columns of cards but card_id: card.{}
             card.card_uuid, card.name, card.user_id, card.user_uuid, card.source_budget_id, card.budget_uuid,
             card.last_four, card.valid_thru, card.status, card.type, card.share_budget_funds, card.recurring,
             card.recurring_limit, card.current_limit, card.current_spent, card.created_time, card.updated_time,
+            -- end of columns
             card.ordered_time
         )
     );
 
 INSERT INTO cards (
+    -- columns of cards: {}
     card_id, card_uuid, name, user_id, user_uuid, source_budget_id, budget_uuid, last_four, valid_thru, status,
     type, share_budget_funds, recurring, recurring_limit, current_limit, current_spent, created_time, updated_time,
+    -- end of columns
     ordered_time, budget_id, agent_id, sync_day, source, as_of
 )
 SELECT
+    -- columns of cards: today.{}
     today.card_id, today.card_uuid, today.name, today.user_id, today.user_uuid, today.source_budget_id,
     today.budget_uuid, today.last_four, today.valid_thru, today.status, today.type, today.share_budget_funds,
     today.recurring, today.recurring_limit, today.current_limit, today.current_spent, today.created_time,
-    today.updated_time, today.ordered_time,
+    today.updated_time,
+    -- end of columns
+    today.ordered_time,
     budget.budget_id, coalesce(holder.agent_id, by_uuid.agent_id), context.sync_day, context.source, context.sync_date
 FROM sync_context AS context
 CROSS JOIN stg_card_changes AS change
@@ -50,32 +59,43 @@ JOIN stg_cards AS today ON today.card_id = change.card_id
 LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
 LEFT JOIN card_holder_keys AS holder ON holder.key = today.user_id
 LEFT JOIN card_holder_keys AS by_uuid ON by_uuid.key = today.user_uuid
-ORDER BY today.card_id
-ON CONFLICT (card_id) DO UPDATE SET
-    card_uuid = excluded.card_uuid,
-    name = excluded.name,
-    user_id = excluded.user_id,
-    user_uuid = excluded.user_uuid,
-    source_budget_id = excluded.source_budget_id,
-    budget_uuid = excluded.budget_uuid,
-    last_four = excluded.last_four,
-    valid_thru = excluded.valid_thru,
-    status = excluded.status,
-    type = excluded.type,
-    share_budget_funds = excluded.share_budget_funds,
-    recurring = excluded.recurring,
-    recurring_limit = excluded.recurring_limit,
-    current_limit = excluded.current_limit,
-    current_spent = excluded.current_spent,
-    created_time = excluded.created_time,
-    updated_time = excluded.updated_time,
-    ordered_time = excluded.ordered_time,
-    budget_id = excluded.budget_id,
-    agent_id = excluded.agent_id,
-    sync_day = excluded.sync_day,
-    source = excluded.source,
-    as_of = excluded.as_of,
-    ingested_at = now();
+WHERE change.change = 'added'
+ORDER BY today.card_id;
+
+UPDATE cards SET
+    -- columns of cards but card_id: {} = today.{}
+    card_uuid = today.card_uuid,
+    name = today.name,
+    user_id = today.user_id,
+    user_uuid = today.user_uuid,
+    source_budget_id = today.source_budget_id,
+    budget_uuid = today.budget_uuid,
+    last_four = today.last_four,
+    valid_thru = today.valid_thru,
+    status = today.status,
+    type = today.type,
+    share_budget_funds = today.share_budget_funds,
+    recurring = today.recurring,
+    recurring_limit = today.recurring_limit,
+    current_limit = today.current_limit,
+    current_spent = today.current_spent,
+    created_time = today.created_time,
+    updated_time = today.updated_time,
+    -- end of columns
+    ordered_time = today.ordered_time,
+    budget_id = budget.budget_id,
+    agent_id = coalesce(holder.agent_id, by_uuid.agent_id),
+    sync_day = context.sync_day,
+    source = context.source,
+    as_of = context.sync_date,
+    ingested_at = now()
+FROM sync_context AS context
+CROSS JOIN stg_card_changes AS change
+JOIN stg_cards AS today ON today.card_id = change.card_id
+LEFT JOIN budgets AS budget ON budget.budget_id = today.source_budget_id
+LEFT JOIN card_holder_keys AS holder ON holder.key = today.user_id
+LEFT JOIN card_holder_keys AS by_uuid ON by_uuid.key = today.user_uuid
+WHERE change.change = 'changed' AND cards.card_id = change.card_id;
 
 UPDATE cards SET
     source = context.source,

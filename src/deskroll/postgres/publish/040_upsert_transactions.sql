@@ -5,20 +5,24 @@
 
 SELECT deskroll_begin('transactions'::TEXT);
 
-INSERT INTO card_holders (user_id, user_uuid, user_name, updated_time)
-SELECT today.user_id, today.user_uuid, today.user_name, today.updated_time
+UPDATE card_holders SET
+    user_name = today.user_name,
+    updated_time = today.updated_time
 FROM stg_card_holders AS today
-ORDER BY today.user_id
-ON CONFLICT (user_id) DO UPDATE SET
-    user_name = excluded.user_name,
-    updated_time = excluded.updated_time
 WHERE
-(coalesce(excluded.updated_time, '-infinity'), excluded.user_name COLLATE "C")
-> (coalesce(card_holders.updated_time, '-infinity'), card_holders.user_name COLLATE "C");
+    today.user_id = card_holders.user_id
+    AND (coalesce(today.updated_time, '-infinity'), today.user_name COLLATE "C")
+    > (coalesce(card_holders.updated_time, '-infinity'), card_holders.user_name COLLATE "C");
 
 UPDATE card_holders SET user_uuid = today.user_uuid
 FROM stg_card_holders AS today
 WHERE today.user_id = card_holders.user_id AND today.user_uuid > coalesce(card_holders.user_uuid, '');
+
+INSERT INTO card_holders (user_id, user_uuid, user_name, updated_time)
+SELECT today.user_id, today.user_uuid, today.user_name, today.updated_time
+FROM stg_card_holders AS today
+WHERE NOT EXISTS (SELECT FROM card_holders AS known WHERE known.user_id = today.user_id)
+ORDER BY today.user_id;
 
 SELECT deskroll_detach_keys(VARIADIC ARRAY['transactions', 'transaction_uuids']::REGCLASS[]);
 
@@ -144,22 +148,24 @@ WHERE
         AND (coalesce(today.ordered_time, '-infinity'), context.source = 'api', context.sync_date)
         >= (coalesce(known.ordered_time, '-infinity'), known.source = 'api', known.as_of)
         AND (
-            today.transaction_uuid,
-            today.transaction_type, today.occurred_time, today.updated_time, today.ordered_time, today.user_id,
+            -- columns of transactions but transaction_id: today.{}
+            today.transaction_uuid, today.transaction_type, today.occurred_time, today.updated_time, today.user_id,
             today.user_uuid, today.user_name, today.merchant_name, today.raw_merchant_name, today.source_card_id,
-            today.card_uuid, today.source_budget_id, today.budget_uuid, today.original_amount,
-            today.original_currency, today.amount_usd, today.exchange_rate, today.fx_source, today.amount,
+            today.card_uuid, today.source_budget_id, today.budget_uuid, today.original_currency, today.amount,
             today.original_auth_transaction_id, today.original_auth_transaction_uuid, today.clearing_reference,
             today.parent_transaction_id, today.parent_transaction_uuid,
+            -- end of columns
+            today.ordered_time, today.original_amount, today.amount_usd, today.exchange_rate, today.fx_source,
             made.idempotency_key, context.source
         ) IS DISTINCT FROM (
-            known.transaction_uuid,
-            known.transaction_type, known.occurred_time, known.updated_time, known.ordered_time, known.user_id,
+            -- columns of transactions but transaction_id: known.{}
+            known.transaction_uuid, known.transaction_type, known.occurred_time, known.updated_time, known.user_id,
             known.user_uuid, known.user_name, known.merchant_name, known.raw_merchant_name, known.source_card_id,
-            known.card_uuid, known.source_budget_id, known.budget_uuid, known.original_amount,
-            known.original_currency, known.amount_usd, known.exchange_rate, known.fx_source, known.amount,
+            known.card_uuid, known.source_budget_id, known.budget_uuid, known.original_currency, known.amount,
             known.original_auth_transaction_id, known.original_auth_transaction_uuid, known.clearing_reference,
             known.parent_transaction_id, known.parent_transaction_uuid,
+            -- end of columns
+            known.ordered_time, known.original_amount, known.amount_usd, known.exchange_rate, known.fx_source,
             known.idempotency_key, known.source
         )
     );
@@ -167,11 +173,11 @@ WHERE
 DROP TABLE transaction_aliases;
 
 UPDATE transactions SET
+    -- columns of transactions but transaction_id: {} = today.{}
     transaction_uuid = today.transaction_uuid,
     transaction_type = today.transaction_type,
     occurred_time = today.occurred_time,
     updated_time = today.updated_time,
-    ordered_time = today.ordered_time,
     user_id = today.user_id,
     user_uuid = today.user_uuid,
     user_name = today.user_name,
@@ -181,17 +187,19 @@ UPDATE transactions SET
     card_uuid = today.card_uuid,
     source_budget_id = today.source_budget_id,
     budget_uuid = today.budget_uuid,
-    original_amount = today.original_amount,
     original_currency = today.original_currency,
-    amount_usd = today.amount_usd,
-    exchange_rate = today.exchange_rate,
-    fx_source = today.fx_source,
     amount = today.amount,
     original_auth_transaction_id = today.original_auth_transaction_id,
     original_auth_transaction_uuid = today.original_auth_transaction_uuid,
     clearing_reference = today.clearing_reference,
     parent_transaction_id = today.parent_transaction_id,
     parent_transaction_uuid = today.parent_transaction_uuid,
+    -- end of columns
+    ordered_time = today.ordered_time,
+    original_amount = today.original_amount,
+    amount_usd = today.amount_usd,
+    exchange_rate = today.exchange_rate,
+    fx_source = today.fx_source,
     idempotency_key = change.idempotency_key,
     is_identified = transactions.is_identified OR today.is_identified,
     card_id = card.card_id,
@@ -212,21 +220,26 @@ WHERE
     AND transactions.transaction_id = change.transaction_id;
 
 INSERT INTO transactions (
-    transaction_id, transaction_uuid,
-    transaction_type, occurred_time, updated_time, ordered_time, user_id, user_uuid, user_name, merchant_name,
-    raw_merchant_name, source_card_id, card_uuid, source_budget_id, budget_uuid, original_amount, original_currency,
-    amount_usd, exchange_rate, fx_source, amount, original_auth_transaction_id, original_auth_transaction_uuid,
-    clearing_reference, parent_transaction_id, parent_transaction_uuid,
+    transaction_id,
+    -- columns of transactions but transaction_id: {}
+    transaction_uuid, transaction_type, occurred_time, updated_time, user_id, user_uuid, user_name, merchant_name,
+    raw_merchant_name, source_card_id, card_uuid, source_budget_id, budget_uuid, original_currency, amount,
+    original_auth_transaction_id, original_auth_transaction_uuid, clearing_reference, parent_transaction_id,
+    parent_transaction_uuid,
+    -- end of columns
+    ordered_time, original_amount, amount_usd, exchange_rate, fx_source,
     idempotency_key, is_identified, card_id, budget_id, agent_id, sync_day, source, as_of
 )
 SELECT
-    change.transaction_id, today.transaction_uuid,
-    today.transaction_type, today.occurred_time, today.updated_time, today.ordered_time, today.user_id,
+    change.transaction_id,
+    -- columns of transactions but transaction_id: today.{}
+    today.transaction_uuid, today.transaction_type, today.occurred_time, today.updated_time, today.user_id,
     today.user_uuid, today.user_name, today.merchant_name, today.raw_merchant_name, today.source_card_id,
-    today.card_uuid, today.source_budget_id, today.budget_uuid, today.original_amount, today.original_currency,
-    today.amount_usd, today.exchange_rate, today.fx_source, today.amount, today.original_auth_transaction_id,
-    today.original_auth_transaction_uuid, today.clearing_reference, today.parent_transaction_id,
-    today.parent_transaction_uuid,
+    today.card_uuid, today.source_budget_id, today.budget_uuid, today.original_currency, today.amount,
+    today.original_auth_transaction_id, today.original_auth_transaction_uuid, today.clearing_reference,
+    today.parent_transaction_id, today.parent_transaction_uuid,
+    -- end of columns
+    today.ordered_time, today.original_amount, today.amount_usd, today.exchange_rate, today.fx_source,
     change.idempotency_key, today.is_identified OR change.transaction_id <> change.staged_id,
     card.card_id, budget.budget_id, holder.agent_id, context.sync_day, context.source, context.sync_date
 FROM sync_context AS context
