@@ -57,7 +57,7 @@ CREATE TABLE sync_run_drift (
     pipeline TEXT NOT NULL,
     drift TEXT NOT NULL,
     rows BIGINT NOT NULL,
-    examples TEXT [] NOT NULL DEFAULT '{}',
+    examples TEXT[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (run_id, pipeline, drift)
 );
 COMMENT ON TABLE sync_run_drift IS 'What a run found that does not agree, and is no error: one row per run and kind.';
