@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deskroll.pipelines import PIPELINES
+from deskroll.postgres.publisher import read_file
 from generate import Dump, Spend, write, write_spend
 from usual import JDBC
 
@@ -142,7 +143,7 @@ def publishing(server: Home) -> float:
         began = time.monotonic()
         connection.execute("SELECT 1")  # the transaction begins before the first statement of the file
         for pipeline in PIPELINES:
-            connection.execute(pipeline.publication.read())
+            connection.execute(read_file(pipeline.publication))
         seconds = time.monotonic() - began
         connection.rollback()
     return seconds

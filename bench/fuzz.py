@@ -18,9 +18,9 @@ import atheris
 
 with atheris.instrument_imports(include=["deskroll"]):
     from deskroll.engines import spool
-    from deskroll.exact import bad_file, read_exactly
-    from deskroll.opening import Unreadable
-    from deskroll.source import SourceFile, describe
+    from deskroll.input.dump import SourceFile, describe
+    from deskroll.input.files import Unreadable
+    from deskroll.input.json_reader import bad_file, read_exactly
 
 ENDINGS = (".json", ".jsonl", ".json.gz", ".json.zst", ".ndjson.gz")
 ROOT = Path(__file__).parent.parent

@@ -29,18 +29,18 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from deskroll.postgres import embedded
+from deskroll.postgres.server import embedded
 
 ROOT = Path(__file__).parent.parent
 REPLAY = Path(__file__).parent / "replay.py"
 HARMLESS = Path(__file__).parent / "harmless.txt"
 FILES = [
-    *sorted((ROOT / "src/deskroll/postgres/publish").glob("*.sql")),
-    *sorted((ROOT / "src/deskroll/postgres/migrations").glob("*.sql")),
-    *sorted((ROOT / "src/deskroll/postgres/routines").glob("*.sql")),
+    *sorted((ROOT / "src/deskroll/postgres/sql/publish").glob("*.sql")),
+    *sorted((ROOT / "src/deskroll/postgres/sql/migrations").glob("*.sql")),
+    *sorted((ROOT / "src/deskroll/postgres/sql/routines").glob("*.sql")),
     *sorted((ROOT / "src/deskroll/pipelines").glob("*.py")),
-    ROOT / "src/deskroll/flatten.py",
-    ROOT / "src/deskroll/postgres/guard.py",
+    ROOT / "src/deskroll/transform/compile.py",
+    ROOT / "src/deskroll/postgres/guards.py",
 ]
 RULES = [
     *(f"tests/test_rules_{part}.py" for part in ("agents", "roles_groups", "runs")),

@@ -24,8 +24,8 @@ from psycopg import sql
 
 from deskroll import pipelines, sync
 from deskroll.errors import DeskrollError
-from deskroll.postgres import database, guard
-from deskroll.postgres.guard import Limits
+from deskroll.postgres import database, guards
+from deskroll.postgres.guards import Limits
 from deskroll.postgres.ledger import Run
 
 ROOT = Path(__file__).parent.parent
@@ -97,7 +97,7 @@ def publish(target: sync.Target, step: Any) -> sync.Outcome | None:
     """Publish as `sync` does; nothing comes of it where PostgreSQL refuses."""
     chosen = [p for p in pipelines.PIPELINES if p.name in step.pipelines]
     try:
-        with patch.object(guard, "MOST_ROWS", step.most_rows):
+        with patch.object(guards, "MOST_ROWS", step.most_rows):
             return sync._publish(target, chosen, step.run, step.staged, step.limits, lambda said: None, plan=step.plan)
     except sync.Refused as refused:
         return refused.outcome
@@ -124,7 +124,7 @@ def record(file: Path, url: str) -> None:
         finally:
             db = Database(f"{connection.info.dsn} dbname={connection.info.dbname}")
             names = tuple(p.name for p in chosen)
-            steps.append(Step(before, names, run, staged, limits, guard.MOST_ROWS, plan, seen(db, outcome)))
+            steps.append(Step(before, names, run, staged, limits, guards.MOST_ROWS, plan, seen(db, outcome)))
             db.connection.close()
         return outcome
 

@@ -27,9 +27,10 @@ from pydantic import SecretStr
 
 from deskroll import sync as sync_module
 from deskroll.errors import EngineError
-from deskroll.postgres import accounts, binaries, database, embedded
-from deskroll.postgres.guard import Limits
+from deskroll.postgres import database
+from deskroll.postgres.guards import Limits
 from deskroll.postgres.migrations import migrate
+from deskroll.postgres.server import accounts, binaries, embedded
 from deskroll.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-from deskroll.contract import Contract
 from deskroll.pipelines import PIPELINES
+from deskroll.spec.contract import Contract
 from tests.conftest import agent, budget, card, transaction
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -13,9 +13,9 @@ import pytest
 import zstandard
 
 from deskroll.engines.duckdb import DuckDB
-from deskroll.exact import Record, bad_file, read_exactly
-from deskroll.opening import Unreadable
-from deskroll.source import list_folder
+from deskroll.input.dump import list_folder
+from deskroll.input.files import Unreadable
+from deskroll.input.json_reader import Record, bad_file, read_exactly
 from tests.conftest import Database, Dump, Sync, agent
 
 GOOD = agent(1)

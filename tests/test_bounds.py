@@ -16,10 +16,10 @@ import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deskroll import bounds, source
-from deskroll.bounds import DECODER, MAX_TEXT, MAX_VALUES, Extent, find_end, find_fault
-from deskroll.exact import read_exactly
-from deskroll.source import describe, list_folder
+from deskroll.input import bounds
+from deskroll.input.bounds import DECODER, MAX_TEXT, MAX_VALUES, Extent, find_end, find_fault
+from deskroll.input.dump import SMALL_UNPACKED, allowance, describe, list_folder
+from deskroll.input.json_reader import read_exactly
 from tests.conftest import Database, Dump, Shell
 from tests.test_hostile import GOOD
 
@@ -265,4 +265,4 @@ def test_one_small_file_may_unpack_to_much(shell: Shell, db: Database, dump: Dum
     dump.write("day1", "agent_details", data, name)
     run(shell, dump)
     assert db.status() == {5: "active"}
-    assert source.allowance([]) == source.SMALL_UNPACKED
+    assert allowance([]) == SMALL_UNPACKED

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from deskroll.contract import Field
 from deskroll.pipelines import PIPELINES
-from deskroll.postgres.publish import FILES
+from deskroll.postgres.publisher import FILES
+from deskroll.spec.contract import Field
 from tests.conftest import Database
 from tests.test_docs import check
 

@@ -5,10 +5,10 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from deskroll import days
 from deskroll import sync as sync_module
+from deskroll import sync_date
 from deskroll.errors import UsageError
-from deskroll.postgres.guard import Limits
+from deskroll.postgres.guards import Limits
 from deskroll.settings import Settings
 from deskroll.sync import Refused, Request
 from tests.conftest import Database, Dump, Shell, agent, budget
@@ -36,42 +36,42 @@ HOLD_A_DATE = {
 @pytest.mark.parametrize("label", HOLD_A_DATE)
 def test_a_label_that_holds_a_date_in_another_form(label: str) -> None:
     with pytest.raises(UsageError) as caught:
-        days.check(label, None)
+        sync_date.check(label, None)
     assert f"Did you mean --day {HOLD_A_DATE[label]}?" in caught.value.remedy
 
 
 def test_a_label_of_which_the_order_is_not_known() -> None:
     with pytest.raises(UsageError) as caught:
-        days.check("07-01-2026", None)
+        sync_date.check("07-01-2026", None)
     assert "Did you mean --day 2026-01-07 or --day 2026-07-01?" in caught.value.remedy
 
 
 @pytest.mark.parametrize("label", ["2026-02-30", "2026-13-01", "31.02.2026"])
 def test_a_date_that_the_calendar_does_not_have(label: str) -> None:
     with pytest.raises(UsageError, match="not a date"):
-        days.check(label, None)
+        sync_date.check(label, None)
 
 
 @pytest.mark.parametrize(
     "label", ["day1", "1", "2026", "week-2026-3", "12345678", "20261345", "tran", "1000001", JANUARY]
 )
 def test_other_labels_are_taken(label: str) -> None:
-    days.check(label, None)
+    sync_date.check(label, None)
 
 
 def test_a_folder_with_such_a_name_needs_a_date() -> None:
-    days.check("20260107", date(2026, 1, 7))
+    sync_date.check("20260107", date(2026, 1, 7))
     with pytest.raises(UsageError):
-        days.check("sync-2026-01-07", date(2026, 1, 7))
+        sync_date.check("sync-2026-01-07", date(2026, 1, 7))
 
 
 def test_a_date_in_the_future_has_to_be_typed() -> None:
     tomorrow = TODAY + timedelta(days=1)
-    days.check(str(tomorrow), tomorrow)
-    days.check(str(TODAY), None)
+    sync_date.check(str(tomorrow), tomorrow)
+    sync_date.check(str(TODAY), None)
     for label, given in ((str(tomorrow), None), (str(tomorrow + timedelta(days=1)), tomorrow + timedelta(days=1))):
         with pytest.raises(UsageError, match="is in the future"):
-            days.check(label, given)
+            sync_date.check(label, given)
 
 
 class Runs:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deskroll.flatten import PARSE_ERROR, VALIDATION_ERROR
 from deskroll.pipelines import PIPELINES
 from deskroll.settings import Settings
+from deskroll.spec.contract import PARSE_ERROR, VALIDATION_ERROR
 from tests.conftest import DAYS, SAMPLE, Database, Dump, Shell, Sync, agent
 
 ROOT = Path(__file__).parent.parent

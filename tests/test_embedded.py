@@ -21,7 +21,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres import accounts, binaries, embedded, places, postmaster, sockets
+from deskroll.postgres.server import accounts, binaries, embedded, places, postmaster, sockets
 from tests.conftest import other_servers
 
 SOURCE = Path(__file__).parent.parent / "src"

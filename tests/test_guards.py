@@ -5,11 +5,12 @@ from datetime import date
 import pytest
 from pydantic import SecretStr
 
-from deskroll import source
 from deskroll import sync as syncing
 from deskroll.errors import UsageError
+from deskroll.input import dump
 from deskroll.pipelines import PIPELINES
-from deskroll.postgres.guard import Limits, is_mass_change
+from deskroll.postgres.guards import Limits, is_mass_change
+from deskroll.postgres.publisher import read_file
 from deskroll.settings import Settings
 from deskroll.sync import Refused
 from tests.conftest import Database, Dump, Shell, Sync, agent, group, role
@@ -254,7 +255,7 @@ class TestDates:
         syncing.stage(request, Settings(database_url=SecretStr(url)), lambda step: None)
         with db.connection.transaction():
             for pipeline in PIPELINES[:1]:
-                db.connection.execute(pipeline.publication.read())
+                db.connection.execute(read_file(pipeline.publication))
         assert active(db) == 1
         sync("day2", "2026-01-06")
 
@@ -320,7 +321,7 @@ class TestPlans:
     @pytest.fixture(autouse=True)
     def settled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Files count as unchanged however young they are."""
-        monkeypatch.setattr(source, "SETTLED_AFTER", 0)
+        monkeypatch.setattr(dump, "SETTLED_AFTER", 0)
 
     def test_a_plan_that_would_be_refused_ends_with_3_and_is_whole(self, shell: Shell, dump: Dump) -> None:
         write(dump, "2026-01-05", people(5))
@@ -345,7 +346,7 @@ class TestPlans:
         with pytest.raises(UsageError, match=r"A plan of day2 filled the staging tables of agents, agent_roles\."):
             syncing.publish_staged((), settings, Limits(), lambda step: None)
         with pytest.raises(Exception, match="A plan filled the staging tables of agents"):
-            db.connection.execute(PIPELINES[0].publication.read())
+            db.connection.execute(read_file(PIPELINES[0].publication))
         assert db.status() == {}
         syncing.stage(request, settings, lambda step: None)
         syncing.publish_staged((), settings, Limits(), lambda step: None)

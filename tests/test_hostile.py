@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from deskroll.exact import read_exactly
-from deskroll.opening import Unreadable
-from deskroll.source import list_folder
+from deskroll.input.dump import list_folder
+from deskroll.input.files import Unreadable
+from deskroll.input.json_reader import read_exactly
 from tests import hostile
 from tests.conftest import Database, Dump, Shell, Sync, Torture, agent, budget, card, sync_into, transaction
 from tests.test_model import empty

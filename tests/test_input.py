@@ -10,8 +10,8 @@ import pytest
 import zstandard
 
 from deskroll.engines.duckdb import DuckDB
-from deskroll.envelope import Envelope, Envelopes, of_folder, read_envelope
-from deskroll.source import fault_of, list_folder
+from deskroll.input.dump import fault_of, list_folder
+from deskroll.input.envelope import Envelope, Envelopes, of_folder, read_envelope
 from deskroll.sync import Outcome
 from tests.conftest import Database, Dump, Sync, agent, group
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from deskroll import opening
 from deskroll.engines.duckdb import DuckDB
 from deskroll.errors import InputError
-from deskroll.opening import Unreadable, open_bytes, open_file
-from deskroll.source import Folder, find_day, list_folder
+from deskroll.input import files
+from deskroll.input.dump import Folder, find_day, list_folder
+from deskroll.input.files import Unreadable, open_bytes, open_file
 from tests.conftest import Database, Dump, Sync, agent
 
 SECRET = "S3cr3t"
@@ -201,11 +201,11 @@ def test_a_file_that_is_swapped_once_it_is_open_is_read_as_it_was(dump: Dump, ou
     (file,) = listed(dump).files
     with open_file(file) as stream:
         swap_for_link(path, outside)
-        assert Path(opening.reopened(stream)).read_bytes() == LARGE
+        assert Path(files.reopened(stream)).read_bytes() == LARGE
 
 
 def test_a_system_without_proc_looks_at_the_path(dump: Dump, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "_DESCRIPTORS", "/nowhere")
+    monkeypatch.setattr(files, "_DESCRIPTORS", "/nowhere")
     path = dump.write("day1", "agent_details", [agent(1)])
     (file,) = listed(dump).files
     assert b"".join(open_bytes(file)) == path.read_bytes()

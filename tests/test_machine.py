@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from pydantic import SecretStr
 
 from deskroll.pipelines import PIPELINES
-from deskroll.postgres import guard
-from deskroll.postgres.guard import Limits
+from deskroll.postgres import guards
+from deskroll.postgres.guards import Limits
 from deskroll.settings import Settings
 from deskroll.sync import Outcome, Refused, Request
 from deskroll.sync import sync as run_sync
@@ -151,7 +151,7 @@ class Syncs(RuleBasedStateMachine):
 def test_any_sequence_leaves_what_the_model_says(
     db: Database, torture: Torture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "MOST_ROWS", MOST_ROWS)
+    monkeypatch.setattr(guards, "MOST_ROWS", MOST_ROWS)
     machine: Any = partial(Syncs, db, torture)
     run_state_machine_as_test(
         machine,
@@ -171,7 +171,7 @@ def test_tidy_days_one_after_another_leave_what_the_model_says(
 
     What is refused is then forced.
     """
-    monkeypatch.setattr(guard, "MOST_ROWS", MOST_ROWS)
+    monkeypatch.setattr(guards, "MOST_ROWS", MOST_ROWS)
 
     @settings(max_examples=20 if torture.is_full else 5, deadline=None, suppress_health_check=list(HealthCheck))
     @given(

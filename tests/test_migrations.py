@@ -14,7 +14,8 @@ import pytest
 from psycopg import sql
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres import binaries, database, migrations
+from deskroll.postgres import database, migrations
+from deskroll.postgres.server import binaries
 from tests.conftest import (
     DAYS,
     SAMPLE,

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from deskroll.postgres.guard import Limits
+from deskroll.postgres.guards import Limits
 from deskroll.settings import Settings
 from deskroll.sync import Request
 from deskroll.sync import sync as run_sync

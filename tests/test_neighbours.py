@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from deskroll import sync as syncing
 from deskroll.errors import DatabaseError, UsageError
 from deskroll.postgres import checks, database, ledger, staging
-from deskroll.postgres import publish as publishing
-from deskroll.postgres.guard import Limits
+from deskroll.postgres import publisher as publishing
+from deskroll.postgres.guards import Limits
 from deskroll.settings import Settings
 from tests.conftest import (
     DAYS,

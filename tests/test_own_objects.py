@@ -8,7 +8,7 @@ from psycopg import sql
 
 from deskroll.errors import DatabaseError
 from deskroll.postgres import migrations
-from deskroll.postgres.publish import FILES
+from deskroll.postgres.publisher import FILES
 from tests.conftest import (
     DAYS,
     SAMPLE,

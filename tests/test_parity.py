@@ -17,8 +17,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deskroll.bounds import MAX_RECORD
 from deskroll.engines import spark as spark_engine
+from deskroll.input.bounds import MAX_RECORD
 from tests import test_bad_input as bad
 from tests import test_input as source
 from tests import test_model as model

@@ -11,11 +11,12 @@ from pydantic import SecretStr
 
 from deskroll import sync as syncing
 from deskroll.errors import UsageError
-from deskroll.pipelines import PIPELINES, Pipeline
+from deskroll.pipelines import PIPELINES
 from deskroll.postgres import database, migrations
-from deskroll.postgres.guard import Limits
-from deskroll.postgres.publish import FILES, by_hand
+from deskroll.postgres.guards import Limits
+from deskroll.postgres.publisher import FILES, by_hand, read_file
 from deskroll.settings import Settings
+from deskroll.spec.pipeline import Pipeline
 from tests.conftest import (
     Database,
     Dump,
@@ -204,7 +205,7 @@ def test_by_hand_waits_for_a_run_to_end(url: str, db: Database, dump: Dump) -> N
 def test_by_hand_without_a_transaction_no_key_comes_off(url: str, db: Database, dump: Dump) -> None:
     dump.write("day1", "agent_details", [agent(1)])
     stage(url, dump.path, "day1", "2026-01-05")
-    psql(url, PIPELINES[0].publication.read().partition("TRUNCATE stg_agent_changes")[0])
+    psql(url, read_file(PIPELINES[0].publication).partition("TRUNCATE stg_agent_changes")[0])
     assert db.one("SELECT count(*) FROM pg_constraint WHERE conrelid = 'agents'::regclass AND contype = 'p'") == 1
 
 
@@ -264,7 +265,7 @@ def test_contract_staging_tables_and_publish_sql_agree(pipeline: Pipeline, url: 
     def set_columns(*assignments: str) -> set[str]:
         return set(re.findall(r"^\s*(\w+) = ", "\n".join(assignments), re.MULTILINE))
 
-    sql = pipeline.publication.read()
+    sql = read_file(pipeline.publication)
     functions = "".join(script.up for script in migrations.scripts(migrations.ROUTINES))
     for table in pipeline.publication.feeds:
         inserted = re.findall(rf"INSERT INTO {table} \(([^)]*)\)", sql + functions)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from deskroll import report, status
+from deskroll import queries, report
 from deskroll.settings import Settings
 from tests.conftest import Database
 
@@ -65,7 +65,7 @@ def test_status_after_hundreds_of_days_is_a_screen(db: Database, url: str, capsy
                 unnest(ARRAY['PARSE_ERROR', 'VALIDATION_ERROR', 'REFERENCE_ERROR']) AS kind
             UNION ALL SELECT 'PARSE_ERROR', 'bad', 'day300', 300"""
         )
-    found = status.status(Settings(database_url=SecretStr(url)))
+    found = queries.status(Settings(database_url=SecretStr(url)))
     report.tell_status(found)
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 60

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from deskroll import source
 from deskroll.sync import Outcome
 from tests.conftest import Database, Dump, Sync, agent
 
 
 @pytest.fixture
 def file(dump: Dump, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(source, "SETTLED_AFTER", 0)
+    monkeypatch.setattr(dump, "SETTLED_AFTER", 0)
     return dump.write("day1", "agent_details", [agent(1, group_ids=[7]), {"id": 2}])
 
 

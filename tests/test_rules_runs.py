@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from deskroll.errors import BusyError, DatabaseError, DeskrollError, UsageError
 from deskroll.postgres import database
-from deskroll.postgres.guard import Limits
+from deskroll.postgres.guards import Limits
 from deskroll.postgres.locks import locked
 from deskroll.settings import Settings
 from deskroll.sync import Refused, Request
@@ -175,7 +175,9 @@ class TestConservation:
         self, db: Database, dump: Dump, sync: Sync, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2)])
-        monkeypatch.setattr("deskroll.read.newest", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1")
+        monkeypatch.setattr(
+            "deskroll.transform.run.newest", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1"
+        )
         with pytest.raises(DeskrollError, match="2 read is not 1 valid"):
             sync("day1", "2026-01-05")
         assert db.one("SELECT count(*) FROM agents") == 0

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from deskroll import status
+from deskroll import queries
 from deskroll.currencies import EXPONENTS, usd_rates
 from deskroll.postgres import database
-from deskroll.postgres.guard import Limits
+from deskroll.postgres.guards import Limits
 from deskroll.postgres.migrations import migrate
 from deskroll.settings import Settings
 from deskroll.sync import Outcome, Request
@@ -898,7 +898,7 @@ class TestCardHolders:
         for number in (1, 2):
             outcome = sync(f"day{number}", f"2026-01-0{number}")
             assert sorted(one for one in told(outcome) if "holder" in one[0]) == counted
-            facts = status.status(Settings(database_url=SecretStr(db.url)))["facts"]
+            facts = queries.status(Settings(database_url=SecretStr(db.url)))["facts"]
             assert {label: facts[label] for label, *_ in counted} == {label: rows for label, rows, _ in counted}
         reasons = db.rows("SELECT card_id, reason FROM cards_without_known_holder ORDER BY card_id")
         assert {row["card_id"]: row["reason"] for row in reasons} == {
@@ -1200,7 +1200,7 @@ class TestSpend:
         sync("day1", "2026-01-05")
         found = {row["card_id"] for row in db.rows("SELECT card_id FROM cards_of_inactive_agents")}
         assert found == {"1-ACTIVATED", "1-NOT_ACTIVATED", "1-ODD"}
-        told = status.status(Settings(database_url=SecretStr(db.url)))
+        told = queries.status(Settings(database_url=SecretStr(db.url)))
         assert told["facts"]["cards of inactive agents that can still be used"] == 3
 
     def test_spend_with_such_a_card_was_last_on(self, db: Database, dump: Dump, sync: Sync) -> None:
@@ -1240,7 +1240,7 @@ class TestDriftOfSpend:
         assert rows == [{"pipeline": "cards", "drift": "unknown status LOST", "rows": 2, "examples": ["c1", "c2"]}]
         spend(dump, "day2", cards=[card("c1", status="FROZEN")])
         sync("day2", "2026-01-06")
-        told = status.status(Settings(database_url=SecretStr(db.url)))["drift"]
+        told = queries.status(Settings(database_url=SecretStr(db.url)))["drift"]
         odd = {row["pipeline"] for row in told if not row["drift"].startswith("usable")}
         assert odd == {"transactions"}  # no card of the last day is odd
 

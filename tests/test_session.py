@@ -16,8 +16,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from deskroll.errors import BusyError, DatabaseError
-from deskroll.postgres import checks, database, places, session
+from deskroll.postgres import checks, database, session
 from deskroll.postgres.locks import locked
+from deskroll.postgres.server import places
 from tests.conftest import (
     SAMPLE,
     Database,

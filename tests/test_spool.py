@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from deskroll.engines import duckdb, spool
 from deskroll.engines.duckdb import DuckDB
-from deskroll.exact import Record, bad_file, read_exactly
-from deskroll.opening import Unreadable
-from deskroll.source import list_folder
+from deskroll.input.dump import list_folder
+from deskroll.input.files import Unreadable
+from deskroll.input.json_reader import Record, bad_file, read_exactly
 
 SELECT = """SELECT source_file, record_index, record, raw, fault,
     CASE WHEN record IS NULL AND fault IS NULL THEN 'UNREAD' END AS error_type FROM records"""

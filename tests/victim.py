@@ -22,7 +22,7 @@ import psycopg
 from psycopg.transaction import Transaction
 
 from deskroll.engines import duckdb as engine
-from deskroll.postgres.publish import FILES
+from deskroll.postgres.publisher import FILES
 
 _PUBLISH = {path.read_text() for path in FILES.glob("*.sql")}
 _names: list[str] = []

@@ -14,15 +14,16 @@ from pydantic import SecretStr
 from typer.core import TyperCommand, TyperGroup
 from typer.models import CommandFunctionType
 
-from deskroll import report, status
+from deskroll import queries, report
 from deskroll.errors import DeskrollError, UsageError
 from deskroll.pipelines import PIPELINES
-from deskroll.postgres import checks, database, embedded, grants, migrations
-from deskroll.postgres.guard import Limits
+from deskroll.postgres import checks, database, grants, migrations
+from deskroll.postgres.guards import Limits
 from deskroll.postgres.locks import locked
-from deskroll.postgres.publish import by_hand
-from deskroll.purge import age
-from deskroll.purge import purge as purge_errors
+from deskroll.postgres.publisher import by_hand
+from deskroll.postgres.server import embedded
+from deskroll.quarantine import age
+from deskroll.quarantine import purge as purge_errors
 from deskroll.settings import Settings, read_settings
 from deskroll.sync import Outcome, Refused, Request
 from deskroll.sync import publish_staged as publish_day
@@ -226,7 +227,7 @@ def sql_(pipeline: Annotated[str, typer.Argument(help="The pipeline, such as age
 @app.command("status")
 def status_(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
     """Show who is active, the last runs, and what lies in quarantine."""
-    found = status.status(_settings(database_url))
+    found = queries.status(_settings(database_url))
     report.tell_json(found) if as_json else report.tell_status(found)
 
 
@@ -237,7 +238,7 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """Show the ledger: every run, and what became of it."""
-    found = status.runs(_settings(database_url), limit)
+    found = queries.runs(_settings(database_url), limit)
     report.tell_json(found) if as_json else report.tell_runs(found)
 
 
@@ -262,7 +263,7 @@ def errors(
         total = sum(gone.values())
         report.tell_json(gone) if as_json else report.tell(f"{total:,} row{'s' * (total != 1)} purged")
         return
-    found = status.errors(_settings(database_url), day, pipeline, limit)
+    found = queries.errors(_settings(database_url), day, pipeline, limit)
     report.tell_json(found) if as_json else report.tell_errors(found)
 
 
@@ -274,7 +275,7 @@ def groups(
     as_json: Json = False,
 ) -> None:
     """Draw the groups as a tree: which are active, and how many members they have."""
-    found = status.groups(_settings(database_url))
+    found = queries.groups(_settings(database_url))
     if as_json:
         report.tell_json([group for group in found if group["inactive"] or not inactive])
     else:
@@ -288,7 +289,7 @@ def agent(
     as_json: Json = False,
 ) -> None:
     """Tell one agent's whole story: details, availability, roles with dates, groups, status by day."""
-    found = status.agent(_settings(database_url), who)
+    found = queries.agent(_settings(database_url), who)
     report.tell_json(found) if as_json else report.tell_agent(found)
 
 

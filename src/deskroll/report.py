@@ -8,7 +8,7 @@ from typing import Any
 
 from deskroll.errors import DeskrollError
 from deskroll.postgres.staging import StagedSource
-from deskroll.status import Row
+from deskroll.queries import Row
 from deskroll.sync import Outcome
 from deskroll.terminal import Columns, Part, say, say_error, say_json, say_lines
 

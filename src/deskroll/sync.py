@@ -10,25 +10,26 @@ from datetime import date
 from functools import partial
 from importlib.metadata import version
 
-from deskroll import days, remarks
+from deskroll import notes, sync_date
 from deskroll.engines import Engine, open_engine
 from deskroll.errors import DeskrollError, InputError, RefusedError, UsageError
-from deskroll.flatten import check_records, sql_text
-from deskroll.pipelines import PIPELINES, Pipeline
+from deskroll.input.dump import Folder, fingerprint
+from deskroll.pipelines import PIPELINES
 from deskroll.pipelines.agents import ROSTER
-from deskroll.pipelines.pipeline import Source
 from deskroll.postgres import checks, database, ledger, migrations, staging
 from deskroll.postgres.database import Connection
-from deskroll.postgres.guard import Limits
-from deskroll.postgres.known import parts
+from deskroll.postgres.guards import Limits
 from deskroll.postgres.locks import locked
-from deskroll.postgres.publish import Published, publish
+from deskroll.postgres.publisher import Published, publish
 from deskroll.postgres.rehearsal import rehearsal
 from deskroll.postgres.session import backend_pid
+from deskroll.postgres.snapshot import parts
 from deskroll.postgres.staging import Load, Purpose, StagedSource, StagedSync
-from deskroll.read import Reader
 from deskroll.settings import Settings
-from deskroll.source import Folder, fingerprint
+from deskroll.spec.pipeline import Pipeline, Source
+from deskroll.sql import sql_text
+from deskroll.transform.compile import check_records
+from deskroll.transform.run import Reader
 
 Tell = Callable[[str], None]
 
@@ -46,7 +47,7 @@ class Request:
     @property
     def source(self) -> str:
         """Where the day's records come from: `tran` for tran/, else `api`."""
-        return "tran" if self.day == days.ARCHIVE else "api"
+        return "tran" if self.day == sync_date.ARCHIVE else "api"
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _chosen(only: Iterable[str]) -> list[Pipeline]:
 @contextmanager
 def _engine(request: Request, settings: Settings, tell: Tell) -> Iterator[tuple[Engine, str]]:
     """The engine, and the folder of the day."""
-    days.check(request.day, request.sync_date)
+    sync_date.check(request.day, request.sync_date)
     with open_engine(request.engine, settings) as engine:
         tell(f"looking for {request.day}")
         yield engine, engine.find_day(request.dump, request.day)
@@ -207,7 +208,7 @@ def _engine(request: Request, settings: Settings, tell: Tell) -> Iterator[tuple[
 
 def _begin(target: Target, request: Request, pipelines: Iterable[Pipeline]) -> tuple[ledger.Run, tuple[str, ...]]:
     """Number a run, and find the date that it stands for; returns notes on that too."""
-    found = days.find_date(target.connection, request.day, request.sync_date, [p.name for p in pipelines])
+    found = sync_date.find_date(target.connection, request.day, request.sync_date, [p.name for p in pipelines])
     run = ledger.begin(target.connection, request.day, found.date, request.source, request.engine)
     return run, found.notes
 
@@ -282,9 +283,9 @@ def _stage(
     syncs = {p.name: _describe_sync(p, folders, run, purpose, lost) for p in present}
     held = staging.staged(connection)[0]
     staged = Staged([], {}, []) if reread else _reuse(connection, present, syncs)
-    staged.notes.extend(remarks.of_day(engine.list_day(day), [s.folder for p in PIPELINES for s in p.sources]))
+    staged.notes.extend(notes.of_day(engine.list_day(day), [s.folder for p in PIPELINES for s in p.sources]))
     if purpose == "plan":
-        staged.notes.extend(remarks.of_replaced(pipelines, held, staging.staged(connection)[0], staged.reused))
+        staged.notes.extend(notes.of_replaced(pipelines, held, staging.staged(connection)[0], staged.reused))
     rest = [p for p in pipelines if p.name not in staged.reused]
     staging.begin(connection, [p.name for p in rest])
     unread = [p for p in present if p in rest]
@@ -404,10 +405,10 @@ def _publish(
     publications = [p.publication for p in PIPELINES]
     newer = ledger.published_after(connection, [p.name for p in pipelines], run.sync_date)
     published = publish(connection, publications, run, staged.sources, staged.rows, limits, plan=plan)
-    found = [*remarks.of_backfill(run, newer), *staged.notes]
-    found += [*remarks.of_input(pipelines, staged.sources, staged.reused), *remarks.of_published(published)]
-    notes = dict.fromkeys(found)  # pipelines may share a folder
-    outcome = Outcome(run, target.place, plan, staged.once(), published, tuple(notes))
+    found = [*notes.of_backfill(run, newer), *staged.notes]
+    found += [*notes.of_input(pipelines, staged.sources, staged.reused), *notes.of_published(published)]
+    told = tuple(dict.fromkeys(found))  # pipelines may share a folder
+    outcome = Outcome(run, target.place, plan, staged.once(), published, told)
     if published.refusals and not plan:
         raise Refused(outcome)
     return outcome

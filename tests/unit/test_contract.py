@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from deskroll import contract as c
-from deskroll.contract import Contract, Lookup, Rule, column
 from deskroll.engines.duckdb import DuckDB
-from deskroll.flatten import (
+from deskroll.input.dump import list_folder
+from deskroll.spec import contract as c
+from deskroll.spec.contract import Contract, Lookup, Rule, column, states
+from deskroll.transform.compile import (
     check_elements,
     check_records,
     lists_of,
@@ -19,10 +20,8 @@ from deskroll.flatten import (
     newest,
     rejected,
     repeated,
-    states,
     wanted,
 )
-from deskroll.source import list_folder
 
 ON = date(2026, 1, 5)
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, Self
 
-from deskroll.envelope import Envelopes
 from deskroll.errors import UsageError
+from deskroll.input.dump import Folder
+from deskroll.input.envelope import Envelopes
 from deskroll.settings import Settings
-from deskroll.source import Folder
 
 Sink = Callable[[Iterator[bytes]], str]
 """Takes the rows of a partition in the text format of PostgreSQL's COPY; for a distributed engine it can be pickled."""
@@ -36,19 +36,19 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         ...
 
     def find_day(self, dump: str, label: str) -> str:
-        """The folder of a sync day; see `source.find_day`."""
+        """The folder of a sync day; see `dump.find_day`."""
         ...
 
     def list_day(self, day: str) -> list[str]:
-        """The names of what lies in the folder of a day; see `source.list_day`."""
+        """The names of what lies in the folder of a day; see `dump.list_day`."""
         ...
 
     def list_folder(self, day: str, name: str, resource: str) -> Folder:
-        """List one source folder of a day; see `source.list_folder`."""
+        """List one source folder of a day; see `dump.list_folder`."""
         ...
 
     def read(self, folder: Folder, select: str, table: str) -> Reading:
-        """Run a SELECT over `records` (see `flatten`), all records of a folder, and keep the result as `table`.
+        """Run a SELECT over `records` (see `compile`), all records of a folder, and keep the result as `table`.
 
         A file that could not be read to its end is one row with a fault.
         """

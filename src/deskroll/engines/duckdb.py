@@ -5,7 +5,7 @@ Three ways to read a file, each for what it is best at:
 - plain arrays and lines of some size by DuckDB itself, as they lie on disk;
 - everything else by DuckDB from a few large files into which Python has laid it (`spool`): opening tens of thousands of
   small files costs DuckDB four times what it costs Python;
-- whatever DuckDB doubts by `exact.read_exactly`, which says exactly what is wrong, and where.
+- whatever DuckDB doubts by `json_reader.read_exactly`, which says exactly what is wrong, and where.
 
 Either way the record is the text of the file, not a digit changed.
 """
@@ -26,15 +26,16 @@ from typing import Any, Final, Self
 
 import duckdb
 
-from deskroll.bounds import ALWAYS_FEW, MAX_TEXT, MAX_VALUES
 from deskroll.engines import Reading, Rows, Sink
 from deskroll.engines.spool import DocumentSpool, no_room
-from deskroll.envelope import Envelope, of_folder
 from deskroll.errors import EngineError
-from deskroll.exact import Record, bad_file, read_exactly
-from deskroll.flatten import UNREAD, sql_text
-from deskroll.opening import CAN_REOPEN, Unreadable, open_bytes, open_file, reopened
-from deskroll.source import Folder, SourceFile, find_day, list_day, list_folder
+from deskroll.input.bounds import ALWAYS_FEW, MAX_TEXT, MAX_VALUES
+from deskroll.input.dump import Folder, SourceFile, find_day, list_day, list_folder
+from deskroll.input.envelope import Envelope, of_folder
+from deskroll.input.files import CAN_REOPEN, Unreadable, open_bytes, open_file, reopened
+from deskroll.input.json_reader import Record, bad_file, read_exactly
+from deskroll.spec.contract import UNREAD
+from deskroll.sql import sql_text
 
 _DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itself
 _EDGE: Final = 4096  # bytes in which it must begin and end
@@ -161,15 +162,15 @@ class DuckDB:
         shutil.rmtree(self._temp, ignore_errors=True)
 
     def find_day(self, dump: str, label: str) -> str:
-        """The folder of a sync day; see `source.find_day`."""
+        """The folder of a sync day; see `dump.find_day`."""
         return find_day(dump, label)
 
     def list_day(self, day: str) -> list[str]:
-        """The names of what lies in the folder of a day; see `source.list_day`."""
+        """The names of what lies in the folder of a day; see `dump.list_day`."""
         return list_day(day)
 
     def list_folder(self, day: str, name: str, resource: str) -> Folder:
-        """List one source folder of a day; see `source.list_folder`."""
+        """List one source folder of a day; see `dump.list_folder`."""
         return list_folder(day, name, resource)
 
     def read(self, folder: Folder, select: str, table: str) -> Reading:

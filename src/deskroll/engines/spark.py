@@ -30,10 +30,9 @@ from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from sqlglot.errors import ErrorLevel
 
-from deskroll import source
 from deskroll.engines import Reading, Rows, Sink
 from deskroll.engines.duckdb import make_temp
-from deskroll.engines.executor import (
+from deskroll.engines.spark_tasks import (
     ENVELOPES,
     PART,
     CheckRows,
@@ -45,18 +44,11 @@ from deskroll.engines.executor import (
     fetched_lines,
     listed,
 )
-from deskroll.envelope import Envelopes
 from deskroll.errors import EngineError, UsageError
+from deskroll.input import dump as local
+from deskroll.input.dump import Folder, SourceFile, describe, is_url, make_folder, may_hold_records, sub_folder
+from deskroll.input.envelope import Envelopes
 from deskroll.settings import Settings
-from deskroll.source import (
-    Folder,
-    SourceFile,
-    describe,
-    is_url,
-    make_folder,
-    may_hold_records,
-    sub_folder,
-)
 
 OLDEST_JAVA: Final = 17
 _TASK_BYTES: Final = 64 * 1024 * 1024  # of files in one task
@@ -130,14 +122,14 @@ class Spark:
         return session
 
     def find_day(self, dump: str, label: str) -> str:
-        """The folder of a sync day; see `source.find_day`."""
+        """The folder of a sync day; see `dump.find_day`."""
         if not is_url(dump):
-            return source.find_day(dump, label)
+            return local.find_day(dump, label)
         path = _local(dump)
         if path and Path(path).is_dir():
-            return source.find_day(path, label)
+            return local.find_day(path, label)
         root = dump.rstrip("/")
-        for name in source.day_folders(label):
+        for name in local.day_folders(label):
             if self._list(f"{root}/{name}", limit=1) is not None:
                 return f"{root}/{name}"
         files = self._list(root)
@@ -145,19 +137,19 @@ class Spark:
             raise UsageError(f"There is no dump {dump}.", "Give the URL of the folder that holds sync-<day>/ folders.")
         inside = (path.rpartition(f"{root.rpartition('/')[2]}/")[2] for path, *_ in files)
         days = {path.partition("/")[0].removeprefix("sync-") for path in inside if "/" in path}
-        raise source.no_such_day(dump, label, sorted(days))
+        raise local.no_such_day(dump, label, sorted(days))
 
     def list_day(self, day: str) -> list[str]:
-        """The names of what lies in the folder of a day; see `source.list_day`."""
+        """The names of what lies in the folder of a day; see `dump.list_day`."""
         if not is_url(day):
-            return source.list_day(day)
+            return local.list_day(day)
         paths = (_split(path, day.rpartition("/")[2])[1].partition("/") for path, *_ in self._list(day) or ())
         return sorted({first + slash for first, slash, _ in paths})
 
     def list_folder(self, day: str, name: str, resource: str) -> Folder:
-        """List one source folder of a day; see `source.list_folder`."""
+        """List one source folder of a day; see `dump.list_folder`."""
         if not is_url(day):
-            return source.list_folder(day, name, resource)
+            return local.list_folder(day, name, resource)
         found = self._list(f"{day}/{name}")
         if found is None:
             return Folder(name, resource, found=False)
@@ -177,7 +169,7 @@ class Spark:
     def read(self, folder: Folder, select: str, table: str) -> Reading:
         """Run a SELECT over all records of a folder; see `Engine.read`."""
         root = next((f.root for f in folder.files), "")
-        share = source.allowance(folder.files)
+        share = local.allowance(folder.files)
         task = ReadFiles(self._settings.memory_limit, folder.name, folder.resource, select, listed, root, share)
         with _explained():
             self._expect(sum(max(f.size, 0) for f in folder.files))

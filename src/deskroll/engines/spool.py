@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import IO, Any, Final
 from uuid import uuid4
 
-from deskroll.bounds import DECODER, MAX_RECORD
-from deskroll.envelope import Envelope, read_envelope
 from deskroll.errors import EngineError
-from deskroll.opening import Unreadable, open_bytes, open_descriptor
-from deskroll.source import SourceFile
+from deskroll.input.bounds import DECODER, MAX_RECORD
+from deskroll.input.dump import SourceFile
+from deskroll.input.envelope import Envelope, read_envelope
+from deskroll.input.files import Unreadable, open_bytes, open_descriptor
 
 _CHUNK: Final = 4 * 1024 * 1024  # bytes after which the next file begins a new chunk
 _MARGIN: Final = 64 * 1024  # bytes at either end of a large file in which its list must begin and end

@@ -5,9 +5,9 @@ from deskroll.pipelines.agents import AGENTS
 from deskroll.pipelines.budgets import BUDGETS
 from deskroll.pipelines.cards import CARDS
 from deskroll.pipelines.groups import GROUPS
-from deskroll.pipelines.pipeline import Pipeline
 from deskroll.pipelines.roles import ROLES
 from deskroll.pipelines.transactions import TRANSACTIONS
+from deskroll.spec.pipeline import Pipeline
 
 PIPELINES: tuple[Pipeline, ...] = (AGENTS, ROLES, AGENT_ROLES, GROUPS, BUDGETS, CARDS, TRANSACTIONS)
 

@@ -1,12 +1,9 @@
 """The agent_roles pipeline: what agents and roles say of each other today, against what was known, as transitions."""
 
-from deskroll.flatten import states
 from deskroll.pipelines.agents import MASTER_LIST, NAMED_AGENTS, ROSTER, elements
-from deskroll.pipelines.pipeline import Pipeline, Staging
 from deskroll.pipelines.roles import ADMIN_ROLES
-from deskroll.postgres.guard import Guard, membership
-from deskroll.postgres.known import Known
-from deskroll.postgres.publish import Publication
+from deskroll.spec.contract import states
+from deskroll.spec.pipeline import Guard, Known, Pipeline, Publication, Staging, membership
 
 # The date of the sync, as known_agents has that of an agent's values.
 _DAY = "(year(sync.sync_date) * 10000 + month(sync.sync_date) * 100 + day(sync.sync_date))"

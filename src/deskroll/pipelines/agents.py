@@ -2,11 +2,8 @@
 
 from dataclasses import replace
 
-from deskroll.contract import BIGINT, BOOLEAN, KEY, TEXT, TEXT_OR_AVATAR, TIMESTAMP, Contract, column, ids
-from deskroll.flatten import states
-from deskroll.pipelines.pipeline import Pipeline, Source, Staging
-from deskroll.postgres.guard import Guard, membership
-from deskroll.postgres.publish import Publication
+from deskroll.spec.contract import BIGINT, BOOLEAN, KEY, TEXT, TEXT_OR_AVATAR, TIMESTAMP, Contract, column, ids, states
+from deskroll.spec.pipeline import Guard, Pipeline, Publication, Source, Staging, membership
 
 # The fields of the roster; the master list carries them too, and more.
 _AGENT = (

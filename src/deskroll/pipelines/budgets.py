@@ -1,8 +1,7 @@
 """The budgets pipeline: what may be spent, and what was, in the current period of each budget."""
 
-from deskroll.contract import BOOLEAN, DATE, DECIMAL, JSON_KIND, KEY, NOT_NEGATIVE, TEXT, Contract, Rule, column
-from deskroll.pipelines.pipeline import Pipeline, Source, Staging
-from deskroll.postgres.publish import Publication
+from deskroll.spec.contract import BOOLEAN, DATE, DECIMAL, JSON_KIND, KEY, NOT_NEGATIVE, TEXT, Contract, Rule, column
+from deskroll.spec.pipeline import Pipeline, Publication, Source, Staging
 
 _BUDGET = (
     column("budget_id", KEY, "id", required=True),

@@ -1,8 +1,16 @@
 """The cards pipeline: every card, what may be spent with it, and the budget and the agent that it belongs to."""
 
-from deskroll.contract import BOOLEAN, DECIMAL, KEY, TEXT, TIMESTAMP, Contract, column
-from deskroll.pipelines.pipeline import ORDERED_TIME, Pipeline, Source, Staging
-from deskroll.postgres.publish import Drift, Publication, in_the_future, unknown_values
+from deskroll.spec.contract import BOOLEAN, DECIMAL, KEY, TEXT, TIMESTAMP, Contract, column
+from deskroll.spec.pipeline import (
+    ORDERED_TIME,
+    Drift,
+    Pipeline,
+    Publication,
+    Source,
+    Staging,
+    in_the_future,
+    unknown_values,
+)
 
 _CARD = (
     column("card_id", KEY, "id", required=True),

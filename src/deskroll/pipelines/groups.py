@@ -1,10 +1,7 @@
 """The groups pipeline: groups, their members, and which of them have anyone left."""
 
-from deskroll.contract import BIGINT, TEXT, TIMESTAMP, Contract, column, ids
-from deskroll.flatten import states
-from deskroll.pipelines.pipeline import Pipeline, Source, Staging
-from deskroll.postgres.guard import Guard, membership
-from deskroll.postgres.publish import Drift, Publication
+from deskroll.spec.contract import BIGINT, TEXT, TIMESTAMP, Contract, column, ids, states
+from deskroll.spec.pipeline import Drift, Guard, Pipeline, Publication, Source, Staging, membership
 
 _AGENT_IDS = ids("agent_ids", "agent_id")
 

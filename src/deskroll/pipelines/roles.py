@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-from deskroll.contract import BIGINT, BOOLEAN, INTEGER, TEXT, TIMESTAMP, Contract, column, ids
-from deskroll.flatten import supersedes
-from deskroll.pipelines.pipeline import Pipeline, Source, Staging
-from deskroll.postgres.publish import Publication
+from deskroll.spec.contract import BIGINT, BOOLEAN, INTEGER, TEXT, TIMESTAMP, Contract, column, ids, supersedes
+from deskroll.spec.pipeline import Pipeline, Publication, Source, Staging
 
 _ROLE = (
     column("role_id", BIGINT, "id", required=True),

@@ -1,6 +1,7 @@
 """The transactions pipeline: what was spent, by whom, in what currency, and what that is in US dollars."""
 
-from deskroll.contract import (
+from deskroll.currencies import EXPONENTS, RATES_PACKAGE, usd_rates
+from deskroll.spec.contract import (
     DECIMAL,
     DIGIT,
     JSON_KIND,
@@ -15,9 +16,7 @@ from deskroll.contract import (
     column,
     integer,
 )
-from deskroll.currencies import EXPONENTS, RATES_PACKAGE, usd_rates
-from deskroll.pipelines.pipeline import ORDERED_TIME, Pipeline, Source, Staging
-from deskroll.postgres.publish import Drift, Publication, in_the_future
+from deskroll.spec.pipeline import ORDERED_TIME, Drift, Pipeline, Publication, Source, Staging, in_the_future
 
 _CURRENCY = Type("VARCHAR", "a currency code of ISO 4217", form=f"^({'|'.join(EXPONENTS)})$")
 _MINOR_UNITS = integer("BIGINT", "a whole number of minor units, of at most 18 digits", 18)

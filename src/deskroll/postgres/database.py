@@ -14,8 +14,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres import embedded, session
+from deskroll.postgres import session
 from deskroll.postgres.explain import explained, reason
+from deskroll.postgres.server import embedded
 from deskroll.settings import Settings
 
 OLDEST: Final = 14

@@ -18,8 +18,8 @@ from deskroll.errors import DatabaseError
 from deskroll.postgres.database import Connection, place_of
 from deskroll.postgres.explain import explained, reason
 
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
-ROUTINES: Final = Path(__file__).parent / "routines"
+MIGRATIONS: Final = Path(__file__).parent / "sql" / "migrations"
+ROUTINES: Final = Path(__file__).parent / "sql" / "routines"
 _ROUTINES: Final = "routines"
 _LEDGER: Final = """CREATE TABLE deskroll_migrations (
     version TEXT PRIMARY KEY,

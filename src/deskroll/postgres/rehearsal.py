@@ -9,10 +9,10 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres import embedded
 from deskroll.postgres.database import Connection, connect
 from deskroll.postgres.explain import explained
 from deskroll.postgres.migrations import applied_to, migrate, names
+from deskroll.postgres.server import embedded
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres import accounts
-from deskroll.postgres.accounts import Account
+from deskroll.postgres.server import accounts
+from deskroll.postgres.server.accounts import Account
 
 SHARED = Path("/var/lib/deskroll")
 """Root's own place: data, sockets and programs that the server's account cannot have elsewhere."""

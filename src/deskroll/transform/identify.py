@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 
 from deskroll.engines import Engine
-from deskroll.flatten import sql_text
-from deskroll.pipelines.pipeline import Source
-from deskroll.postgres import known
+from deskroll.postgres import snapshot
 from deskroll.postgres.database import Connection
+from deskroll.spec.pipeline import Source
+from deskroll.sql import sql_text
 
 
 def identify(engine: Engine, connection: Connection, source: Source, alike: Iterable[Source]) -> None:
-    """Make `source.checked` of `source.as_read`: give each record without a readable id the id of who bears its name.
+    """Make `dump.checked` of `dump.as_read`: give each record without a readable id the id of who bears its name.
 
     That is an agent's e-mail address, or the name of a role or group. It tells the id if exactly one bears it: in the
     records of the day, `alike` being all folders of that table, or among the stored rows that the day does not have. An
@@ -51,7 +51,7 @@ def _bearers(
             bearers.setdefault(_folded(name or ""), set()).add(bearer)
             of_today.add(bearer)
             here |= {bearer} if folder == source else set()
-    for bearer, name in known.names(connection, source.resource, key, str(alias)):
+    for bearer, name in snapshot.names(connection, source.resource, key, str(alias)):
         if bearer not in of_today:
             bearers.setdefault(_folded(name), set()).add(bearer)
     bearers.pop("", None)

@@ -19,12 +19,10 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-from deskroll.contract import Contract, Field, Lookup
+from deskroll.spec.contract import PARSE_ERROR, UNREAD, VALIDATION_ERROR, Contract, Field, Lookup, states, supersedes
+from deskroll.sql import sql_text
 
 PLACE = "source_file, record_index"
-PARSE_ERROR = "PARSE_ERROR"
-VALIDATION_ERROR = "VALIDATION_ERROR"
-UNREAD = "UNREAD"  # the engine's fast reader doubts the file: it is to be read again, exactly
 
 _FEW_KEYS = 1000  # in all objects of a record together, up to which its keys are remembered to compare others with
 _SHOWN_KEYS = 10
@@ -51,11 +49,6 @@ def check_records(contract: Contract) -> str:
 def lists_of(parent: Contract, contract: Contract, relation: str) -> str:
     """Select one list of the records in `relation`, each with its record's key and place: input of `check_elements`."""
     return f"SELECT {parent.key}, {PLACE}, {contract.name} FROM {relation} WHERE {contract.name} IS NOT NULL"
-
-
-def states(name: str) -> str:
-    """SQL over the columns of a record: whether it has the list `name`, and that is a list."""
-    return f"coalesce(starts_with({name}, '['), false)"
 
 
 def check_elements(parent: Contract, contract: Contract) -> str:
@@ -121,19 +114,6 @@ def newest(contract: Contract, relation: str, repeats: str, rejects: str, on: da
 )
 SELECT valid.*, {supersedes(contract, "bad", "valid", on)} AS is_superseded
 FROM valid LEFT JOIN {rejects} AS bad ON {" AND ".join(f"bad.{k} = valid.{k}" for k in (*also, contract.key))}"""
-
-
-def supersedes(contract: Contract, bad: str, valid: str, on: date | None = None) -> str:
-    """SQL: whether the rejected row `bad` of the same key, if there is one, may be newer than the row `valid`.
-
-    `on` is the date of the sync, which only the contract of dated records needs.
-    """
-    is_later = f"""({bad}.source_file > {valid}.source_file
-        OR {bad}.source_file = {valid}.source_file AND {bad}.record_index > {valid}.record_index)"""
-    if contract.newest:
-        at, than = contract.order(on, f"{bad}."), contract.order(on, f"{valid}.")
-        is_later = f"({at} IS NULL OR {than} IS NULL OR {at} > {than} OR {at} = {than} AND {is_later})"
-    return f"coalesce({bad}.{contract.key} IS NOT NULL AND {is_later}, false)"
 
 
 def _last(also: tuple[str, ...]) -> str:
@@ -415,8 +395,3 @@ def _shown(text: str) -> str:
 def _shown_json(json: str) -> str:
     """A found JSON value as a message shows it: as it came, at most 60 characters."""
     return f"left(CAST({json} AS VARCHAR), 60)"
-
-
-def sql_text(text: str) -> str:
-    """A text as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"

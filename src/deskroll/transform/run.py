@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 
-from deskroll import remarks
-from deskroll.contract import Contract, Lookup
+from deskroll import notes
 from deskroll.engines import Engine, Reading
 from deskroll.errors import DeskrollError
-from deskroll.flatten import (
+from deskroll.input.dump import Folder
+from deskroll.postgres.database import Connection
+from deskroll.postgres.staging import StagedSource
+from deskroll.spec.contract import Contract, Lookup, states
+from deskroll.spec.pipeline import Source
+from deskroll.transform.compile import (
     check_elements,
     check_records,
     lists_of,
@@ -16,14 +20,9 @@ from deskroll.flatten import (
     newest,
     rejected,
     repeated,
-    states,
     wanted,
 )
-from deskroll.identify import identify
-from deskroll.pipelines.pipeline import Source
-from deskroll.postgres.database import Connection
-from deskroll.postgres.staging import StagedSource
-from deskroll.source import Folder
+from deskroll.transform.identify import identify
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,10 @@ class Reader:
     def _deduplicated(self, source: Source, folder: Folder, reading: Reading) -> Iterator[StagedSource]:
         engine, contract = self.engine, source.contract
         counts, stated = self._deduplicate(contract, source.checked, source.valid)
-        reasons = remarks.why_incomplete(engine, reading, source.checked, contract.key, counts[0], counts[2])
+        reasons = notes.why_incomplete(engine, reading, source.checked, contract.key, counts[0], counts[2])
         is_complete = not reasons and source.folder not in self.lost
-        notes = remarks.of_folder(folder, reasons)
-        yield StagedSource("", source.folder, True, folder.found, is_complete, *counts, notes)
+        told = notes.of_folder(folder, reasons)
+        yield StagedSource("", source.folder, True, folder.found, is_complete, *counts, told)
         for item, count in zip(contract.lists, stated, strict=True):
             if source.list_name(item.name) in self.feeds:
                 checked, valid = source.list_checked(item.name), source.list_valid(item.name)

@@ -17,8 +17,8 @@ from fasteners import InterProcessLock
 from psycopg import sql
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres import binaries, cluster, places, postmaster, sockets
-from deskroll.postgres.places import Place
+from deskroll.postgres.server import binaries, cluster, places, postmaster, sockets
+from deskroll.postgres.server.places import Place
 
 DATABASE: Final = "deskroll"
 

@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from deskroll.engines import Reading, Rows, Sink
 from deskroll.engines.duckdb import TEMP, DuckDB
-from deskroll.flatten import sql_text
-from deskroll.opening import Unreadable, open_file
-from deskroll.source import SMALL_UNPACKED, Folder, SourceFile, describe
+from deskroll.input.dump import SMALL_UNPACKED, Folder, SourceFile, describe
+from deskroll.input.files import Unreadable, open_file
+from deskroll.sql import sql_text
 
 Batches = Iterator[pa.RecordBatch]
 

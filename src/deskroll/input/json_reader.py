@@ -12,10 +12,10 @@ from contextlib import suppress
 from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
-from deskroll.bounds import DECODER, MAX_RECORD, Extent, find_end, find_fault
-from deskroll.envelope import Envelope, is_telling, read_envelope
-from deskroll.opening import Unreadable, open_bytes
-from deskroll.source import SourceFile
+from deskroll.input.bounds import DECODER, MAX_RECORD, Extent, find_end, find_fault
+from deskroll.input.dump import SourceFile
+from deskroll.input.envelope import Envelope, is_telling, read_envelope
+from deskroll.input.files import Unreadable, open_bytes
 
 KEPT_OF_A_BAD_FILE: Final = 64 * 1024  # bytes that go into quarantine of an unreadable file, or of a record too full
 _CHUNK: Final = 1024 * 1024

@@ -6,12 +6,12 @@ from datetime import date
 from typing import Any, Final
 
 from deskroll.engines import Engine, Reading
-from deskroll.flatten import PARSE_ERROR
-from deskroll.pipelines.pipeline import Pipeline
+from deskroll.input.dump import Folder
 from deskroll.postgres.ledger import Run
-from deskroll.postgres.publish import Published
+from deskroll.postgres.publisher import Published
 from deskroll.postgres.staging import StagedSource, StagedSync
-from deskroll.source import Folder
+from deskroll.spec.contract import PARSE_ERROR
+from deskroll.spec.pipeline import Pipeline
 
 _NAMED: Final = 3  # files, or reasons, that a note names
 _FETCHED: Final = 1000

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres import binaries, places
-from deskroll.postgres.places import Place
+from deskroll.postgres.server import binaries, places
+from deskroll.postgres.server.places import Place
 
 # Nobody replicates from this server: without the log that replicas need, filling a new table writes no log at all.
 _SETTINGS: Final = ("wal_level=minimal", "max_wal_senders=0", "max_wal_size=4GB", "shared_buffers=256MB")

@@ -14,7 +14,7 @@ from typing import IO, Final
 
 import zstandard
 
-from deskroll.source import SourceFile, lies_in
+from deskroll.input.dump import SourceFile, lies_in
 
 MOST_UNPACKED: Final = 250  # times its packed size, for a file that unpacks to more than its allowance
 _CHUNK: Final = 1024 * 1024

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from deskroll.envelope import Envelope
-from deskroll.exact import KEPT_OF_A_BAD_FILE, bad_file, read_exactly
-from deskroll.opening import Unreadable
-from deskroll.source import SourceFile, describe
+from deskroll.input.dump import SourceFile, describe
+from deskroll.input.envelope import Envelope
+from deskroll.input.files import Unreadable
+from deskroll.input.json_reader import KEPT_OF_A_BAD_FILE, bad_file, read_exactly
 from tests.test_bad_input import WHOLE_FILES
 
 

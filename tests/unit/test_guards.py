@@ -3,8 +3,9 @@
 import pytest
 
 from deskroll.errors import UsageError
-from deskroll.postgres.guard import Guard, Limits, find_empty, find_rejected, is_mass_change
+from deskroll.postgres.guards import Limits, find_empty, find_rejected, is_mass_change
 from deskroll.postgres.staging import StagedSource
+from deskroll.spec.pipeline import Guard
 
 
 def folder(name: str, read: int, rejected: int = 0, *, found: bool = True, is_folder: bool = True) -> StagedSource:

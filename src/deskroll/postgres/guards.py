@@ -10,45 +10,13 @@ from psycopg import sql
 from deskroll.errors import UsageError
 from deskroll.postgres.database import Connection
 from deskroll.postgres.staging import StagedSource
+from deskroll.spec.pipeline import Guard
 
 MOST_PERCENT: Final = 20
 MOST_ROWS: Final = 10
 FEWEST_OF_HALF: Final = 3  # more than half is a mass change from this number on
 _DEFAULT_MAX_REJECTED: Final = "50%"
 _NAMED: Final = 10
-
-_AGENT: Final = "SELECT format('%%s (%%s)', left(name, 60), agent_id) FROM agents WHERE agent_id = %(id)s"
-
-
-@dataclass(frozen=True)
-class Guard:
-    """What a date must not change much of.
-
-    `guarded` names it as the views guarded_now and guarded_changes do. The guard counts what is lost or, with
-    `is_gain`, what is new. `would` says what happens to it; `who` is a SELECT that names one by `id` and `other_id`.
-    With `is_noted` a mass change is told and not refused, as it loses nothing.
-    None of `folders` may be empty while any is stored; nor may `roster`, one of them, on a first load, if another has
-    records.
-    """
-
-    guarded: str
-    would: str
-    who: str = _AGENT
-    is_gain: bool = False
-    is_noted: bool = False
-    folders: tuple[str, ...] = ()
-    roster: str = ""
-
-
-def membership(verb: str, table: str) -> str:
-    """A SELECT that says what would become of an agent in a group, or of its role."""
-    what = table.removesuffix("s")
-    return f"""SELECT format(
-        '%%s (%%s) would {verb} {what} %%s(%%s)',
-        left(agent.name, 60), agent.agent_id, left(other.name, 60) || ' ', %(other_id)s::BIGINT
-    )
-    FROM agents AS agent LEFT JOIN {table} AS other ON other.{what}_id = %(other_id)s
-    WHERE agent.agent_id = %(id)s"""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a record must look like: a contract is data, one line a field.
 
-A contract names the folder's fields, where each stands in the JSON, and its type. `flatten.py` turns it into SQL.
+A contract names the folder's fields, where each stands in the JSON, and its type. `compile.py` turns it into SQL.
 A type is pinned by its lexical form, a regular expression that every engine reads alike, so that the same text gives
 the same value, or the same quarantine row, whichever engine reads it.
 """
@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Final
+
+PARSE_ERROR: Final = "PARSE_ERROR"
+VALIDATION_ERROR: Final = "VALIDATION_ERROR"
+UNREAD: Final = "UNREAD"  # the engine's fast reader doubts the file: it is to be read again, exactly
 
 
 @dataclass(frozen=True)
@@ -169,3 +173,21 @@ class Contract:
 def ids(name: str, key: str) -> Contract:
     """The contract of a list of plain ids, such as `group_ids`; `key` is the column that an id becomes."""
     return Contract(name, (column(key, BIGINT, "", required=True),), key=key)
+
+
+def states(name: str) -> str:
+    """SQL over the columns of a record: whether it has the list `name`, and that is a list."""
+    return f"coalesce(starts_with({name}, '['), false)"
+
+
+def supersedes(contract: Contract, bad: str, valid: str, on: date | None = None) -> str:
+    """SQL: whether the rejected row `bad` of the same key, if there is one, may be newer than the row `valid`.
+
+    `on` is the date of the sync, which only the contract of dated records needs.
+    """
+    is_later = f"""({bad}.source_file > {valid}.source_file
+        OR {bad}.source_file = {valid}.source_file AND {bad}.record_index > {valid}.record_index)"""
+    if contract.newest:
+        at, than = contract.order(on, f"{bad}."), contract.order(on, f"{valid}.")
+        is_later = f"({at} IS NULL OR {than} IS NULL OR {at} > {than} OR {at} = {than} AND {is_later})"
+    return f"coalesce({bad}.{contract.key} IS NOT NULL AND {is_later}, false)"

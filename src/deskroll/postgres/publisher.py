@@ -4,78 +4,24 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from psycopg import Rollback, sql
 
-from deskroll.postgres import guard as guards
+from deskroll.postgres import guards as guards
 from deskroll.postgres import ledger, staging
 from deskroll.postgres.database import Connection
 from deskroll.postgres.explain import explained
-from deskroll.postgres.guard import Guard, Limits, Refusal
+from deskroll.postgres.guards import Limits, Refusal
 from deskroll.postgres.ledger import DriftCount, Run, TableCounts
 from deskroll.postgres.staging import StagedSource
+from deskroll.spec.pipeline import Publication
 
-FILES: Final = Path(__file__).parent / "publish"
+FILES: Final = Path(__file__).parent / "sql" / "publish"
 _EXAMPLES: Final = 10
 _ERRORS_TOLD: Final = 20
-
-
-@dataclass(frozen=True)
-class Drift:
-    """What does not agree and is no error: a SELECT, when all is published, of names, counts and some ids (TEXT[])."""
-
-    select: str
-
-
-def unknown_values(table: str, key: str, column: str, *known: str) -> Drift:
-    """The values of a column of a staging table that nobody has heard of: kept, counted and named."""
-    return Drift(
-        f"""SELECT 'unknown {column} ' || left({column}, 60), count(*),
-        (array_agg({key} ORDER BY {key}))[:3]
-        FROM {table} WHERE {column} NOT IN ({", ".join(f"'{value}'" for value in known)}) GROUP BY 1 ORDER BY 1"""
-    )
-
-
-def in_the_future(pipeline: str, key: str, column: str) -> Drift:
-    """The staged rows that are later than the day after the sync date, in whatever time zone that day ends."""
-    return Drift(
-        f"""SELECT '{column} in the future', count(*), (array_agg(today.{key} ORDER BY today.{key}))[:3]
-        FROM stg_{pipeline} AS today CROSS JOIN sync_context AS context
-        WHERE (today.{column} AT TIME ZONE 'UTC')::DATE > context.sync_date + 1"""
-    )
-
-
-@dataclass(frozen=True)
-class Publication:
-    """How one pipeline is published.
-
-    `errors` is its quarantine. `feeds` maps each final table, the pipeline's own first, to the sources of its records.
-    `stages` names the staging table of a final table where it is not `stg_` and its name.
-    `changes` is the staging table in which the file leaves what it did, a row per `key` and `change`, and `who` a
-    SELECT that names the bearer of a key. `guards` hold back a mass change. Where a run does not publish the pipeline,
-    it runs `otherwise` in its place, when all others are published. `drift` is told of what a run publishes, `always`
-    of what there is after any run.
-    """
-
-    pipeline: str
-    file: str
-    errors: str
-    feeds: Mapping[str, tuple[str, ...]]
-    changes: str
-    key: tuple[str, ...]
-    who: str
-    stages: Mapping[str, str] = field(default_factory=dict)
-    otherwise: str | None = None
-    guards: tuple[Guard, ...] = ()
-    drift: tuple[Drift, ...] = ()
-    always: tuple[Drift, ...] = ()
-
-    def read(self) -> str:
-        """The SQL file."""
-        return (FILES / self.file).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -115,9 +61,14 @@ class Published:
     errors: tuple[Quarantined, ...]
 
 
+def read_file(publication: Publication) -> str:
+    """The SQL file of a pipeline."""
+    return (FILES / publication.file).read_text(encoding="utf-8")
+
+
 def by_hand(publication: Publication) -> str:
     """The SQL file as psql takes it from a pipe: in one transaction, stopping at the first error."""
-    return f"\\set ON_ERROR_STOP on\nBEGIN;\n{publication.read()}COMMIT;\n"
+    return f"\\set ON_ERROR_STOP on\nBEGIN;\n{read_file(publication)}COMMIT;\n"
 
 
 def publish(
@@ -153,7 +104,7 @@ def publish(
             _turn_to(connection, publication)
             watch = guards.Watch(connection, publication.guards, publication.changes)
             began = time.monotonic()
-            connection.execute(publication.read())
+            connection.execute(read_file(publication))
             seconds[publication.pipeline] = round(time.monotonic() - began, 3)
             changes += _changes(connection, publication)
             refusals += [] if limits.allow_mass_change else watch.find_refusals(mine)

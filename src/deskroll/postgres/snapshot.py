@@ -1,6 +1,6 @@
 """Rows of final tables that a transformation needs as they stand, copied out in parts that may be read side by side."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,18 +11,9 @@ from psycopg import sql
 from deskroll.errors import DatabaseError
 from deskroll.postgres.database import Connection, connect_again
 from deskroll.postgres.explain import explained
+from deskroll.spec.pipeline import Known
 
 _PAGES: Final = 16 * 1024  # of 8 KiB, in one part
-
-
-@dataclass(frozen=True)
-class Known:
-    """The relation `name`: `columns`, each with SQL that makes a whole number, of the rows of `table` where `where`."""
-
-    name: str
-    table: str
-    columns: Mapping[str, str]
-    where: str = "true"
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from deskroll.postgres import places
-from deskroll.postgres.places import Place
-from deskroll.postgres.postmaster import Recorded, is_private
+from deskroll.postgres.server import places
+from deskroll.postgres.server.places import Place
+from deskroll.postgres.server.postmaster import Recorded, is_private
 
 _NAME: Final = ".s.PGSQL.5432"
 _PREFIX: Final = "deskroll-socket-"

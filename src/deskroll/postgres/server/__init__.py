@@ -1,0 +1,1 @@
+"""The PostgreSQL that deskroll runs itself if no other is named."""

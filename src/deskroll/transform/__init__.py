@@ -1,0 +1,1 @@
+"""Records become rows: a contract is compiled to SQL, which an engine runs."""
