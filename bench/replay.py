@@ -25,8 +25,10 @@ from psycopg import sql
 from deskroll import pipelines, sync
 from deskroll.errors import DeskrollError
 from deskroll.postgres import database, guards
+from deskroll.postgres.database import Session
 from deskroll.postgres.guards import Limits
 from deskroll.postgres.ledger import Run
+from deskroll.postgres.staging import Staged
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -44,10 +46,9 @@ class Step:
     before: dict[str, bytes]
     pipelines: tuple[str, ...]
     run: Run
-    staged: sync.Staged
+    staged: Staged
     limits: Limits
     most_rows: int
-    plan: bool
     after: Any
 
 
@@ -93,12 +94,12 @@ def seen(db: Database, outcome: sync.Outcome | None) -> Any:
     return *found, counts, outcome and outcome.published.refusals
 
 
-def publish(target: sync.Target, step: Any) -> sync.Outcome | None:
+def publish(session: Session, step: Any) -> sync.Outcome | None:
     """Publish as `sync` does; nothing comes of it where PostgreSQL refuses."""
     chosen = [p for p in pipelines.PIPELINES if p.name in step.pipelines]
     try:
         with patch.object(guards, "MOST_ROWS", step.most_rows):
-            return sync._publish(target, chosen, step.run, step.staged, step.limits, lambda said: None, plan=step.plan)
+            return sync._publish(session, chosen, step.run, step.staged, step.limits)
     except sync.Refused as refused:
         return refused.outcome
     except DeskrollError:
@@ -110,21 +111,19 @@ def record(file: Path, url: str) -> None:
     steps: list[Step] = []
     plain = sync._publish
 
-    def recording(
-        target: sync.Target, chosen: Any, run: Run, staged: Any, limits: Limits, tell: Any, *, plan: bool
-    ) -> Any:
-        connection = target.connection
+    def recording(session: Session, chosen: Any, run: Run, staged: Any, limits: Limits) -> Any:
+        connection = session.connection
         before = contents(connection)
         outcome = None
         try:
-            outcome = plain(target, chosen, run, staged, limits, tell, plan=plan)
+            outcome = plain(session, chosen, run, staged, limits)
         except sync.Refused as refused:
             outcome = refused.outcome
             raise
         finally:
             db = Database(f"{connection.info.dsn} dbname={connection.info.dbname}")
             names = tuple(p.name for p in chosen)
-            steps.append(Step(before, names, run, staged, limits, guards.MOST_ROWS, plan, seen(db, outcome)))
+            steps.append(Step(before, names, run, staged, limits, guards.MOST_ROWS, seen(db, outcome)))
             db.connection.close()
         return outcome
 
@@ -166,7 +165,7 @@ def replay(file: Path, url: str, first: list[int]) -> int | None:
             restore(restoring, steps[number].before)
             # A connection publishes once: PostgreSQL counts on one what it did before, too.
             with database.connect(made) as connection:
-                outcome = publish(sync.Target(connection, made, "replay"), steps[number])
+                outcome = publish(Session(connection, made, "replay"), steps[number])
             if seen(db, outcome) != steps[number].after:
                 return number
     return None

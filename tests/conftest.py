@@ -454,9 +454,14 @@ def sync_into(
     """Sync a day of a dump in this process; however many of its records are bad, unless a limit is given."""
     request = sync_module.Request(dump, day, date.fromisoformat(on), only, engine)
     settings = Settings(database_url=SecretStr(url), threads=2)
-    return sync_module.sync(
+    return sync_module.sync_day(
         request, settings, Limits(**{"max_rejected": "100%"} | limits), lambda step: None, plan=plan
     )
+
+
+def messages(outcome: sync_module.Outcome) -> list[str]:
+    """What the notes on a run say."""
+    return [note.message for note in outcome.notes]
 
 
 def changes(outcome: sync_module.Outcome, pipeline: str = "agents") -> dict[str, int]:
@@ -474,7 +479,7 @@ def spark() -> Iterator["SparkSession"]:
     except EngineError as error:
         if "CI" in os.environ:
             raise
-        pytest.skip(f"{error.what} {error.remedy}")
+        pytest.skip(f"{error.message} {error.hint}")
     from pyspark.sql import SparkSession
 
     os.environ["PYSPARK_PYTHON"] = sys.executable

@@ -77,7 +77,7 @@ def full(record: dict[str, Any], contract: Contract) -> dict[str, Any]:
     return record
 
 
-CONTRACTS = {source.folder: source.contract for pipeline in PIPELINES for source in pipeline.sources}
+CONTRACTS = {source.folder: source.contract for pipeline in PIPELINES for source in pipeline.inputs}
 FULL = {folder: full(record, CONTRACTS[folder]) for folder, record in PLAIN.items()}
 LISTS = {"budgets", "cards", "transactions"}
 WRONG: dict[str, Any] = {

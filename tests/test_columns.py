@@ -22,6 +22,7 @@ from deskroll.spec.contract import Field
 from tests.conftest import Database
 from tests.test_docs import check
 
+SELECTS = FILES.parents[2] / "pipelines"
 WIDTH = 116
 BLOCK = re.compile(
     r"^(?P<indent> *)-- columns of (?P<table>\w+)(?: but (?P<but>[\w, ]+?))?(?:, (?P<no>not )?in (?P<inside>\w+))?"
@@ -32,8 +33,8 @@ BLOCK = re.compile(
 
 def fields_of(table: str) -> tuple[Field, ...]:
     """The contract of the first folder that feeds a table."""
-    (folder, pipeline) = next((p.publication.feeds[table][0], p) for p in PIPELINES if table in p.publication.feeds)
-    return next(s.contract.fields for s in pipeline.sources if s.folder == folder)
+    (folder, pipeline) = next((p.publication.tables[table][0], p) for p in PIPELINES if table in p.publication.tables)
+    return next(s.contract.fields for s in pipeline.inputs if s.folder == folder)
 
 
 def written(block: re.Match[str], db: Database) -> str:
@@ -60,7 +61,7 @@ def written(block: re.Match[str], db: Database) -> str:
     return f"{begin}\n{body}{comma}\n{block['indent']}-- end of columns"
 
 
-@pytest.mark.parametrize("path", sorted(FILES.glob("*.sql")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted([*FILES.glob("*.sql"), *SELECTS.glob("*.sql")]), ids=lambda path: path.name)
 def test_lists_of_columns_are_those_of_the_contract(path: Path, db: Database, request: pytest.FixtureRequest) -> None:
     text = path.read_text()
     assert len(BLOCK.findall(text)) == text.count("-- columns of ") == text.count("-- end of columns")

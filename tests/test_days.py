@@ -11,7 +11,7 @@ from deskroll.errors import UsageError
 from deskroll.postgres.guards import Limits
 from deskroll.settings import Settings
 from deskroll.sync import Refused, Request
-from tests.conftest import Database, Dump, Shell, agent, budget
+from tests.conftest import Database, Dump, Shell, agent, budget, messages
 
 TODAY = datetime.now(UTC).date()
 JANUARY = "2026-01-07"
@@ -37,13 +37,13 @@ HOLD_A_DATE = {
 def test_a_label_that_holds_a_date_in_another_form(label: str) -> None:
     with pytest.raises(UsageError) as caught:
         sync_date.check(label, None)
-    assert f"Did you mean --day {HOLD_A_DATE[label]}?" in caught.value.remedy
+    assert f"Did you mean --day {HOLD_A_DATE[label]}?" in caught.value.hint
 
 
 def test_a_label_of_which_the_order_is_not_known() -> None:
     with pytest.raises(UsageError) as caught:
         sync_date.check("07-01-2026", None)
-    assert "Did you mean --day 2026-01-07 or --day 2026-07-01?" in caught.value.remedy
+    assert "Did you mean --day 2026-01-07 or --day 2026-07-01?" in caught.value.hint
 
 
 @pytest.mark.parametrize("label", ["2026-02-30", "2026-13-01", "31.02.2026"])
@@ -92,12 +92,12 @@ class Runs:
         self.dump.write(day, "agent_details", [agent(1)], "1.json")
         request = Request(str(self.dump.path), day, date.fromisoformat(on) if on else None, only)
         limits = Limits(max_rejected=most)
-        return list(sync_module.sync(request, self.settings, limits, lambda step: None, plan=plan).notes)
+        return messages(sync_module.sync_day(request, self.settings, limits, lambda step: None, plan=plan))
 
     def refused(self, day: str, *only: str) -> str:
         with pytest.raises(UsageError) as caught:
             self(day, None, only)
-        return f"{caught.value.what} {caught.value.remedy}"
+        return f"{caught.value.message} {caught.value.hint}"
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_the_quarantine_tables_name_every_error_type(db: Database) -> None:
             col_description(conrelid, conkey[1]) AS says
         FROM pg_constraint WHERE contype = 'c' AND pg_get_constraintdef(oid) LIKE '%%_ERROR%%'"""
     )
-    assert {row["quarantine"] for row in columns} >= {p.publication.errors for p in PIPELINES}
+    assert {row["quarantine"] for row in columns} >= {p.publication.quarantine_table for p in PIPELINES}
     for row in columns:
         types = set(re.findall(r"'(\w+)'", row["allowed"]))
         assert {PARSE_ERROR, VALIDATION_ERROR} < types
@@ -190,7 +190,7 @@ def test_the_readme_commands_exist(shell: Shell) -> None:
 
 def test_the_input_page_names_every_column_of_the_contracts() -> None:
     page = (ROOT / "docs" / "input.md").read_text()
-    for source in (s for p in PIPELINES for s in p.sources):
+    for source in (s for p in PIPELINES for s in p.inputs):
         for contract in (source.contract, *source.contract.lists):
             missing = [f.name for f in contract.fields if f"`{f.name}`" not in page and f".{f.name}`" not in page]
             assert not missing

@@ -343,7 +343,7 @@ def test_a_setting_that_the_server_refuses_is_named(top: Path) -> None:
     conf.write_text("shared_buffers = much\n")
     with pytest.raises(DatabaseError, match='invalid value for parameter "shared_buffers"') as refused:
         embedded.start(top)
-    assert refused.value.remedy.startswith(f"See {top / 'postgres/log'}")
+    assert refused.value.hint.startswith(f"See {top / 'postgres/log'}")
     conf.write_text(before)
     assert embedded.start(top)
 
@@ -381,7 +381,7 @@ def test_a_full_disk_is_named_and_the_next_start_works(where: str, top: Path) ->
         for _ in range(2):
             with pytest.raises(DatabaseError, match="No space left on device") as full:
                 embedded.start(home)
-            assert full.value.remedy.startswith("Free space there, and run again. Use a server")
+            assert full.value.hint.startswith("Free space there, and run again. Use a server")
         subprocess.run(["mount", "-o", "remount,size=200m", mount], check=True)
         assert ask(embedded.start(home), "SELECT 1") == 1
         assert embedded.stop(home)

@@ -13,7 +13,7 @@ from deskroll.postgres.guards import Limits, is_mass_change
 from deskroll.postgres.publisher import read_file
 from deskroll.settings import Settings
 from deskroll.sync import Refused
-from tests.conftest import Database, Dump, Shell, Sync, agent, group, role
+from tests.conftest import Database, Dump, Shell, Sync, agent, group, messages, role
 
 NAMES = ["Ada Lark", "Bo Finch", "Cy Heron", "Di Swift", "Ed Robin"]
 
@@ -56,10 +56,10 @@ class TestWhom:
         sync("day1", "2026-01-05")
         with pytest.raises(Refused) as refused:
             sync("day2", "2026-01-06")
-        assert refused.value.what.startswith(
+        assert refused.value.message.startswith(
             "Refused: 9 of 10 active agents would be deactivated (90 %): Ada Lark (0), Bo Finch (1), Cy Heron (2)"
         )
-        assert refused.value.remedy == (
+        assert refused.value.hint == (
             "Nothing was published. If the dump is wrong, download it again."
             " If all this is right, run again with --allow-mass-change."
         )
@@ -88,7 +88,7 @@ class TestWhom:
             "3 of 3 members of groups would be removed (100 %): Ada Lark (7) would leave group Night 3 (3)",
             "3 of 3 parents of groups would be lost (100 %): Night 3 (3), Night 4 (4), Night 5 (5)",
         ):
-            assert said in refused.value.what
+            assert said in refused.value.message
         assert db.one("SELECT count(parent_group_id) FROM groups") == 3
         sync("day2", "2026-01-06", allow_mass_change=True)
         assert db.one("SELECT count(parent_group_id) FROM groups") == 0
@@ -114,8 +114,8 @@ class TestGains:
         write(dump, "day2", people(9, role_ids=[1], group_ids=[5]))
         for day, count in (("day1", 3), ("day2", 9)):
             dump.write(day, "admin_groups", [group(5, *range(count))])
-        assert not any("mass change" in note for note in sync("day1", "2026-01-05").notes)
-        notes = [note for note in sync("day2", "2026-01-06").notes if "mass change" in note]
+        assert not any("mass change" in note for note in messages(sync("day1", "2026-01-05")))
+        notes = [note for note in messages(sync("day2", "2026-01-06")) if "mass change" in note]
         assert len(notes) == 3
         assert notes[0].startswith(
             "a mass change: 6 agents would be added, to 3 that were stored (200 %): Di Swift (3)"
@@ -123,7 +123,7 @@ class TestGains:
         assert "6 memberships of agents in groups would be added" in notes[1]
         assert "6 members of groups would be added" in notes[2]
         assert len(db.roles()) == 9
-        assert not any("mass change" in note for note in sync("day2", "2026-01-06").notes)
+        assert not any("mass change" in note for note in messages(sync("day2", "2026-01-06")))
 
     def test_leavers_who_all_come_back_as_the_roster_is_lost_do_not(self, db: Database, dump: Dump, sync: Sync) -> None:
         write(dump, "day1", people(20), list(range(12)))
@@ -186,7 +186,7 @@ class TestRejected:
                 Refused, match=f"{bad} of {good + bad} records of agent_details/ were rejected"
             ) as refused:
                 sync("day1", "2026-01-05", max_rejected=None)
-            assert "run again with a higher --max-rejected" in refused.value.remedy
+            assert "run again with a higher --max-rejected" in refused.value.hint
             sync("day1", "2026-01-05", max_rejected="100%")
         assert db.one("SELECT count(*) FROM agent_pipeline_errors") == bad
 
@@ -219,7 +219,7 @@ class TestDates:
         with pytest.raises(Refused) as refused:
             sync("day2", "2026-01-06")
         for what in ("memberships of agents in groups", "role assignments", "members of groups"):
-            assert f"12 of 20 {what} would be removed" in refused.value.what
+            assert f"12 of 20 {what} would be removed" in refused.value.message
         assert db.one("SELECT count(*) FROM group_membership") == 12
 
     def test_what_was_allowed_on_a_date_stays_allowed_and_no_more(self, db: Database, dump: Dump, sync: Sync) -> None:
@@ -252,7 +252,7 @@ class TestDates:
         sync("day1", "2026-01-05")
         write(dump, "day2", people(1))
         request = syncing.Request(str(dump.path), "day2", date(2026, 1, 6))
-        syncing.stage(request, Settings(database_url=SecretStr(url)), lambda step: None)
+        syncing.stage_day(request, Settings(database_url=SecretStr(url)), lambda step: None)
         with db.connection.transaction():
             for pipeline in PIPELINES[:1]:
                 db.connection.execute(read_file(pipeline.publication))
@@ -339,27 +339,29 @@ class TestPlans:
         for day in ("day1", "day2"):
             write(dump, day, people(3))
         request = syncing.Request(str(dump.path), "day1", date(2026, 1, 5))
-        syncing.stage(request, settings, lambda step: None)
-        assert not any("plan" in note for note in sync("day1", "2026-01-05", plan=True).notes)  # it had nothing to read
-        (note,) = [note for note in sync("day2", "2026-01-06", plan=True).notes if "plan" in note]
+        syncing.stage_day(request, settings, lambda step: None)
+        assert not any(
+            "plan" in note for note in messages(sync("day1", "2026-01-05", plan=True))
+        )  # it had nothing to read
+        (note,) = [note for note in messages(sync("day2", "2026-01-06", plan=True)) if "plan" in note]
         assert note.startswith("this plan has replaced what `deskroll stage` had left of day1 (agents, agent_roles)")
         with pytest.raises(UsageError, match=r"A plan of day2 filled the staging tables of agents, agent_roles\."):
             syncing.publish_staged((), settings, Limits(), lambda step: None)
         with pytest.raises(Exception, match="A plan filled the staging tables of agents"):
             db.connection.execute(read_file(PIPELINES[0].publication))
         assert db.status() == {}
-        syncing.stage(request, settings, lambda step: None)
+        syncing.stage_day(request, settings, lambda step: None)
         syncing.publish_staged((), settings, Limits(), lambda step: None)
         assert db.one("SELECT max(sync_date) FROM agent_status_history") == date(2026, 1, 5)
-        assert not any("plan" in note for note in sync("day2", "2026-01-06", plan=True).notes)  # day1 is published
+        assert not any("plan" in note for note in messages(sync("day2", "2026-01-06", plan=True)))  # day1 is published
 
     def test_a_plan_for_another_date_does_not_change_the_date_of_what_is_staged(
         self, url: str, dump: Dump, sync: Sync
     ) -> None:
         settings = Settings(database_url=SecretStr(url))
         write(dump, "day1", people(3))
-        syncing.stage(syncing.Request(str(dump.path), "day1", date(2026, 1, 5)), settings, lambda step: None)
-        assert any("this plan has replaced" in note for note in sync("day1", "2026-01-09", plan=True).notes)
+        syncing.stage_day(syncing.Request(str(dump.path), "day1", date(2026, 1, 5)), settings, lambda step: None)
+        assert any("this plan has replaced" in note for note in messages(sync("day1", "2026-01-09", plan=True)))
         with pytest.raises(UsageError, match="A plan of day1"):
             syncing.publish_staged((), settings, Limits(), lambda step: None)
 

@@ -13,7 +13,7 @@ from deskroll.engines.duckdb import DuckDB
 from deskroll.input.dump import fault_of, list_folder
 from deskroll.input.envelope import Envelope, Envelopes, of_folder, read_envelope
 from deskroll.sync import Outcome
-from tests.conftest import Database, Dump, Sync, agent, group
+from tests.conftest import Database, Dump, Sync, agent, group, messages
 
 BOM = b"\xef\xbb\xbf"
 EMPTY = {
@@ -47,7 +47,7 @@ def engine() -> Iterator[DuckDB]:
 
 def notes_on(outcome: Outcome, folder: str) -> list[str]:
     others = ("no folder for", "no record in")
-    return [note for note in outcome.notes if f"{folder}/" in note and not any(other in note for other in others)]
+    return [note for note in messages(outcome) if f"{folder}/" in note and not any(other in note for other in others)]
 
 
 @pytest.mark.parametrize("kind", EMPTY)
@@ -117,7 +117,7 @@ def test_an_error_beside_an_empty_list_is_no_empty_list(before: bool, engine: Du
 
 def test_an_error_beside_records_costs_none_of_them(db: Database, dump: Dump, sync: Sync) -> None:
     dump.write("day1", "agents", {"agents": [agent(1)], "errors": ["slow"]})
-    assert all(source.complete for source in sync("day1", "2026-01-05").sources)
+    assert all(source.complete for source in sync("day1", "2026-01-05").inputs)
     assert db.status() == {1: "active"}
 
 
@@ -127,7 +127,7 @@ def test_hidden_files_are_ignored_without_a_word(db: Database, dump: Dump, sync:
             dump.write(day, "agents", b"\x00\x05\x16\x07", name)
         dump.write(day, "agents", [agent(n) for n in ids], "1.json")
         dump.write(day, ".partial", b"", "1.json")
-        notes = sync(day, day).notes
+        notes = messages(sync(day, day))
     assert db.status() == {1: "active", 2: "inactive"}
     assert [note for note in notes if "passed over" in note or "incomplete" in note] == []
 
@@ -140,13 +140,13 @@ def test_what_is_passed_over_is_named_with_the_nearest_known_name(db: Database, 
     for folder in ("agent_detail", "Transactions", "tickets", "agent"):
         dump.write("day1", folder, None)
     outcome = sync("day1", "2026-01-05")
-    assert outcome.notes[0] == (
+    assert messages(outcome)[0] == (
         "passed over: Transactions/ (did you mean transactions/?), agent/ (did you mean agents/?),"
         " agent_detail/ (did you mean agent_details/?) and 1 more"
     )
-    (note,) = [note for note in outcome.notes if note.startswith("passed over in agents/")]
+    (note,) = [note for note in messages(outcome) if note.startswith("passed over in agents/")]
     assert note.startswith("passed over in agents/: 1.json.bak, a\\nb, empty/ and 1 more (")
-    assert all(source.complete for source in outcome.sources)
+    assert all(source.complete for source in outcome.inputs)
     assert not outcome.published.quarantine
 
 

@@ -19,7 +19,7 @@ from deskroll.postgres import guards
 from deskroll.postgres.guards import Limits
 from deskroll.settings import Settings
 from deskroll.sync import Outcome, Refused, Request
-from deskroll.sync import sync as run_sync
+from deskroll.sync import sync_day as run_sync
 from tests import model, model_guards, model_spend, test_model, test_model_spend
 from tests.conftest import Database, Torture
 
@@ -27,7 +27,7 @@ LABELS = ("day0", "day1", "tran")
 MOST_ROWS = 1  # of rows that may go in any case, so that a few agents are enough for a refusal
 DIRTY = {**test_model.DIRTY, **test_model_spend.DIRTY}
 TIDY = {**test_model.TIDY, **test_model_spend.TIDY}
-KNOWN = {p.name: {s.folder for s in p.sources} for p in PIPELINES}
+KNOWN = {p.name: {s.folder for s in p.inputs} for p in PIPELINES}
 
 tidy_days = test_model.tidy_days(TIDY)
 days = st.one_of(test_model.mixed_days(DIRTY, TIDY), tidy_days)

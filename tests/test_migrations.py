@@ -51,7 +51,7 @@ NUMBERED = sorted(migrations.MIGRATIONS.glob("*.sql"))
 def refusal(url: str) -> str:
     with database.connect(url) as connection, pytest.raises(DatabaseError) as refused:
         migrations.migrate(connection)
-    return f"{refused.value} {refused.value.remedy}"
+    return f"{refused.value} {refused.value.hint}"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from deskroll.postgres.guards import Limits
 from deskroll.settings import Settings
 from deskroll.sync import Request
-from deskroll.sync import sync as run_sync
+from deskroll.sync import sync_day as run_sync
 from tests import model
 from tests.conftest import Database, agent
 from tests.model_spend import Spend

@@ -135,7 +135,7 @@ def test_a_connection_that_is_lost_as_the_run_is_committed_is_not_told_as_nothin
         other = Database(url)
         with pytest.raises(DatabaseError, match="was lost") as lost:
             sync_into(url, str(SAMPLE), "day1", "2026-01-05")
-        assert lost.value.remedy.startswith("Nothing was published, unless `deskroll runs` says so.")
+        assert lost.value.hint.startswith("Nothing was published, unless `deskroll runs` says so.")
         assert other.rows("SELECT status FROM sync_runs") == [{"status": "succeeded"}]
         assert other.one("SELECT count(*) FROM agents") == 25
         other.connection.close()
@@ -215,7 +215,7 @@ def test_a_database_restarted_between_stage_and_publish(mode: str) -> None:
     """What is staged survives a shutdown; a crash empties unlogged tables, and then nothing is published."""
     with server_to_restart() as (url, restart):
         settings = Settings(database_url=SecretStr(url))
-        syncing.stage(syncing.Request(str(SAMPLE), "day1", date(2026, 1, 5)), settings, lambda step: None)
+        syncing.stage_day(syncing.Request(str(SAMPLE), "day1", date(2026, 1, 5)), settings, lambda step: None)
         restart(mode)
         if mode == "fast":
             syncing.publish_staged((), settings, Limits(), lambda step: None)

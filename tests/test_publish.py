@@ -44,7 +44,7 @@ def psql(url: str, script: str, *options: str) -> str:
 
 def stage(url: str, dump: Path, day: str, on: str, *only: str) -> None:
     request = syncing.Request(str(dump), day, date.fromisoformat(on), only)
-    syncing.stage(request, Settings(database_url=SecretStr(url)), lambda step: None)
+    syncing.stage_day(request, Settings(database_url=SecretStr(url)), lambda step: None)
 
 
 def contents(url: str, since: datetime) -> dict[str, list[object]]:
@@ -229,7 +229,7 @@ def test_a_first_load_leaves_the_keys_as_the_migrations_made_them(only: list[str
     )
     before = sorted(map(str, db.rows(definitions)))
     request = syncing.Request(str(SAMPLE), "day1", date(2026, 1, 5), tuple(only))
-    syncing.sync(request, Settings(database_url=SecretStr(url)), Limits(), lambda step: None)
+    syncing.sync_day(request, Settings(database_url=SecretStr(url)), Limits(), lambda step: None)
     assert sorted(map(str, db.rows(definitions))) == before
     watermarks = db.rows("SELECT pipeline, sync_date FROM sync_watermarks")
     published = {row["pipeline"]: row["sync_date"] for row in watermarks if row["sync_date"]}
@@ -254,7 +254,7 @@ def test_migrations_go_down_and_up_again(url: str, db: Database) -> None:
 @pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda p: p.name)
 def test_contract_staging_tables_and_publish_sql_agree(pipeline: Pipeline, url: str, db: Database, dump: Dump) -> None:
     """Every column that an engine makes is in its staging table, and every final column is written by the SQL file."""
-    for source in pipeline.sources:
+    for source in pipeline.inputs:
         dump.write("day1", source.folder, [])
     stage(url, dump.path, "day1", "2026-01-05")
 
@@ -267,7 +267,7 @@ def test_contract_staging_tables_and_publish_sql_agree(pipeline: Pipeline, url: 
 
     sql = read_file(pipeline.publication)
     functions = "".join(script.up for script in migrations.scripts(migrations.ROUTINES))
-    for table in pipeline.publication.feeds:
+    for table in pipeline.publication.tables:
         inserted = re.findall(rf"INSERT INTO {table} \(([^)]*)\)", sql + functions)
         assert inserted, table
         updated = re.findall(rf"UPDATE {table} SET\s(.*?)\nFROM", sql, re.DOTALL)
@@ -297,10 +297,10 @@ def test_contract_staging_tables_and_publish_sql_agree(pipeline: Pipeline, url: 
         made = columns(staging.table) - {"ingested_at"}
         named = set(re.findall(r"\b(?:today|agent|staged)\.(\w+)", sql)) | {"sync_day", "source"}
         assert made <= named | columns(staging.table.removeprefix("stg_")) | {"is_rejected"}, staging.table
-    for source in (s for s in pipeline.sources if s.folder in pipeline.feeds):
+    for source in (s for s in pipeline.inputs if s.folder in pipeline.input_names):
         for field in source.contract.fields:
-            finals = set().union(*(columns(table) for table in pipeline.publication.feeds))
-            texts = [s.select for s in pipeline.staging] + [rule.broken for rule in source.contract.rules]
+            finals = set().union(*(columns(table) for table in pipeline.publication.tables))
+            texts = [s.select for s in pipeline.staging] + [rule.violated_when for rule in source.contract.rules]
             is_used = any(re.search(rf"\b{field.name}\b", text) for text in texts)
             assert field.name in finals or is_used, f"{source.folder}: {field.name} leads nowhere"
 
@@ -321,5 +321,5 @@ def test_another_version_of_the_server_gives_the_same_tables(version: str, url: 
         for number, day in enumerate(("day1", "day2"), start=5):
             sync(day, f"2026-01-0{number}")
             request = syncing.Request(str(dump.path), day, date(2026, 1, number))
-            syncing.sync(request, Settings(database_url=SecretStr(other)), Limits(), lambda step: None)
+            syncing.sync_day(request, Settings(database_url=SecretStr(other)), Limits(), lambda step: None)
             assert contents(other, began) == contents(url, began)

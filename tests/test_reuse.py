@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deskroll.sync import Outcome
-from tests.conftest import Database, Dump, Sync, agent
+from tests.conftest import Database, Dump, Sync, agent, messages
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def file(dump: Dump, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def was_reused(outcome: Outcome) -> bool:
-    return any(note.startswith("agents: ") and "not read again" in note for note in outcome.notes)
+    return any(note.startswith("agents: ") and "not read again" in note for note in messages(outcome))
 
 
 def test_the_same_files_are_not_read_again_and_give_the_same(file: Path, db: Database, sync: Sync) -> None:
@@ -25,7 +25,7 @@ def test_the_same_files_are_not_read_again_and_give_the_same(file: Path, db: Dat
     before = db.versions()
     again = sync("day1", "2026-01-05")
     assert (was_reused(first), was_reused(again)) == (False, True)
-    assert again.sources == first.sources
+    assert again.inputs == first.inputs
     assert again.published.errors == first.published.errors
     assert db.versions() == before
     assert [t.staged for t in again.published.tables] == [t.staged for t in first.published.tables]

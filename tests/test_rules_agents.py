@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deskroll.sync import Outcome
-from tests.conftest import Database, Dump, Sync, agent, changes
+from tests.conftest import Database, Dump, Sync, agent, changes, messages
 
 ONE_ELEMENT_BAD = [
     {"channel": "chat", "available": True},
@@ -30,7 +30,7 @@ class TestActive:
         dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True)])
         outcome = sync("day1", "2026-01-05")
         assert db.status() == {1: "active", 2: "inactive"}
-        assert "the day has no agents/: the master list is taken for the roster" in outcome.notes
+        assert "the day has no agents/: the master list is taken for the roster" in messages(outcome)
 
     def test_active_on_the_roster_only_keeps_what_the_roster_does_not_say(
         self, db: Database, dump: Dump, sync: Sync
@@ -153,7 +153,7 @@ class TestIncompleteInput:
         outcome = sync("day2", "2026-01-06")
         assert db.status() == {1: "active", 2: "active"}
         assert changes(outcome) == {"held back": 1}
-        assert any(f"{folder}/ is incomplete: " in note for note in outcome.notes)
+        assert any(f"{folder}/ is incomplete: " in note for note in messages(outcome))
         assert "not deactivated" in db.one("SELECT message FROM sync_runs ORDER BY run_id DESC LIMIT 1")
 
     def test_absence_from_a_complete_roster_counts_though_the_master_list_is_incomplete(
@@ -225,7 +225,7 @@ class TestIncompleteInput:
         outcome = sync("day2", "2026-01-06")
         assert db.status() == {1: "active", 2: "active"}
         assert changes(outcome)["held back"] == 1
-        assert any(f"{folder}/ is incomplete: " in note for note in outcome.notes)
+        assert any(f"{folder}/ is incomplete: " in note for note in messages(outcome))
 
 
 class TestDuplicates:
@@ -242,7 +242,7 @@ class TestDuplicates:
         dump.write("day1", "agent_details", [newest, older, undated])
         name, outcome = self.name_after(db, sync)
         assert name == "newest"
-        (source,) = [s for s in outcome.sources if s.source == "agent_details"]
+        (source,) = [s for s in outcome.inputs if s.input == "agent_details"]
         assert (source.records_read, source.duplicates, source.rejected) == (3, 2, 0)
 
     def test_duplicates_of_one_age_the_last_file_and_position_win(self, db: Database, dump: Dump, sync: Sync) -> None:

@@ -405,5 +405,5 @@ class TestDrift:
         dump.write("day1", "admin_groups", [group(1, 1, 2), group(2), group(3)])
         outcome = sync("day1", "2026-01-05")
         found = {"memberships that only the agent states": 2, "memberships that only the group states": 1}
-        assert {d.drift: d.rows for d in outcome.published.drift} == found
+        assert {d.discrepancy: d.rows for d in outcome.published.discrepancies} == found
         assert {r["drift"]: r["rows"] for r in db.rows("SELECT drift, rows FROM sync_run_drift")} == found

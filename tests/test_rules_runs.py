@@ -11,8 +11,8 @@ from deskroll.postgres.guards import Limits
 from deskroll.postgres.locks import locked
 from deskroll.settings import Settings
 from deskroll.sync import Refused, Request
-from deskroll.sync import sync as run
-from tests.conftest import Database, Dump, Sync, agent, changes, group, role, sync_into
+from deskroll.sync import sync_day as run
+from tests.conftest import Database, Dump, Sync, agent, changes, group, messages, role, sync_into
 
 
 class TestHistory:
@@ -111,8 +111,8 @@ class TestBackfill:
 
     def test_backfill_is_said(self, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
-        assert not any("backfill" in note for note in sync("day1", "2026-01-07").notes)
-        (note,) = (note for note in sync("day1", "2026-01-06").notes if "backfill" in note)
+        assert not any("backfill" in note for note in messages(sync("day1", "2026-01-07")))
+        (note,) = (note for note in messages(sync("day1", "2026-01-06")) if "backfill" in note)
         assert "published up to 2026-01-07" in note
         assert note.startswith("a backfill: agent_roles, agents are published")
 
@@ -164,7 +164,7 @@ class TestConservation:
         dump.write("day1", "agent_details", [agent(1), agent(1), agent(2), {"id": 3}, 5])
         dump.write("day1", "agent_details", b"{")
         outcome = sync("day1", "2026-01-05")
-        (source,) = [s for s in outcome.sources if s.source == "agent_details"]
+        (source,) = [s for s in outcome.inputs if s.input == "agent_details"]
         assert (source.records_read, source.duplicates, source.rejected) == (6, 1, 3)
         counts = db.rows(
             "SELECT records_read, duplicates, rejected, staged FROM sync_run_tables WHERE table_name = 'agent_details'"
@@ -176,7 +176,7 @@ class TestConservation:
     ) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2)])
         monkeypatch.setattr(
-            "deskroll.transform.run.newest", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1"
+            "deskroll.transform.compile.newest", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1"
         )
         with pytest.raises(DeskrollError, match="2 read is not 1 valid"):
             sync("day1", "2026-01-05")

@@ -25,7 +25,7 @@ from deskroll.postgres.guards import Limits
 from deskroll.postgres.migrations import migrate
 from deskroll.settings import Settings
 from deskroll.sync import Outcome, Request
-from deskroll.sync import sync as run
+from deskroll.sync import sync_day as run
 from tests.conftest import (
     Database,
     Dump,
@@ -34,6 +34,7 @@ from tests.conftest import (
     another_server,
     budget,
     card,
+    messages,
     other_servers,
     sync_into,
     transaction,
@@ -68,7 +69,7 @@ def errors(db: Database, name: str = "transaction") -> dict[str, str]:
 
 
 def told(outcome: Outcome) -> list[tuple[str, int, tuple[str, ...]]]:
-    return [(d.drift, d.rows, d.examples) for d in outcome.published.drift]
+    return [(d.discrepancy, d.rows, d.examples) for d in outcome.published.discrepancies]
 
 
 class TestMoney:
@@ -1229,7 +1230,7 @@ class TestDriftOfSpend:
         outcome = sync("day1", "2026-01-05")
         assert db.one("SELECT count(*) FROM cards") == 3
         assert db.one("SELECT count(*) FROM transactions") == 5
-        assert [(d.drift, d.rows, d.examples) for d in outcome.published.drift] == [
+        assert [(d.discrepancy, d.rows, d.examples) for d in outcome.published.discrepancies] == [
             ("unknown status LOST", 2, ("c1", "c2")),
             ("unknown type PAPER", 1, ("c3",)),
             ("usable cards without a known holder", 3, ("c1", "c2", "c3")),
@@ -1255,6 +1256,6 @@ class TestOrigin:
         request = Request(str(dump.path), "tran", date(2026, 1, 5))
         outcome = run(request, Settings(database_url=SecretStr(db.url)), Limits(), lambda step: None)
         assert db.rows("SELECT source, sync_day FROM transactions") == [{"source": "tran", "sync_day": "tran"}]
-        (note,) = outcome.notes
+        (note,) = messages(outcome)
         assert note.startswith("the day has no folder for, and so skipped: agents (agent_details/, agents/), roles")
         assert "cards (cards/)" in note

@@ -185,7 +185,7 @@ def test_who_holds_the_database_is_named(db: Database, shell: Shell) -> None:
 def test_a_connection_that_ended_while_nobody_asked_is_replaced(db: Database) -> None:
     with database.connect(db.url) as connection:
         db.rows("SELECT pg_terminate_backend(%s)", session.backend_pid(connection))
-        with database.usable(connection, db.url) as usable:
+        with database.usable(database.Session(connection, db.url, "here")) as usable:
             assert usable.execute("SELECT 42").fetchone() == (42,)
 
 

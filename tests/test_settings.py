@@ -37,7 +37,7 @@ def test_one_that_others_may_write_is_refused(mode: int, env_file: Path) -> None
     env_file.chmod(mode)
     with pytest.raises(UsageError, match=rf"Other users may write the file \.env \(mode {mode:o}\)") as refused:
         read()
-    assert "chmod go-w .env" in refused.value.remedy
+    assert "chmod go-w .env" in refused.value.hint
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")

@@ -23,7 +23,7 @@ from deskroll.engines import spark as spark_engine
 from deskroll.engines.spark import Spark, transpile
 from deskroll.errors import EngineError, UsageError
 from deskroll.postgres import staging
-from deskroll.postgres.database import connect
+from deskroll.postgres.database import Session, connect
 from deskroll.postgres.locks import locked
 from deskroll.postgres.staging import Attempt, Load
 from deskroll.settings import Settings
@@ -82,11 +82,11 @@ def by_value() -> Iterator[None]:
 @pytest.mark.usefixtures("by_value")
 def test_a_task_that_spark_runs_again_leaves_no_row_twice(engine: Spark, db: Database, tmp_path: Path) -> None:
     def write(sink: Any) -> list[str]:
-        return engine.write("SELECT * FROM members", Twice(sink, str(tmp_path)))
+        return engine.copy_out("SELECT * FROM members", Twice(sink, str(tmp_path)))
 
     with connect(db.url) as connection, locked(connection, wait=False):
-        holder = connection.info.backend_pid
-        (loaded,) = staging.load(db.url, holder, [Load(TABLE, list(COLUMNS), write, is_distributed=True)])
+        session = Session(connection, db.url, "here")
+        (loaded,) = staging.load(session, [Load(TABLE, list(COLUMNS), write, is_distributed=True)])
     assert loaded.rows == db.one(f"SELECT count(DISTINCT agent_id) FROM {TABLE}") == 1000
     assert len(list(tmp_path.iterdir())) == len(attempts(db)) == 4  # the rows that did not count are still there
     with connect(db.url) as connection:
@@ -95,7 +95,7 @@ def test_a_task_that_spark_runs_again_leaves_no_row_twice(engine: Spark, db: Dat
 
 
 def test_no_more_connections_than_are_allowed(engine: Spark, db: Database) -> None:
-    assert len(engine.write("SELECT * FROM members", Attempt(db.url, TABLE, COLUMNS))) == 4
+    assert len(engine.copy_out("SELECT * FROM members", Attempt(db.url, TABLE, COLUMNS))) == 4
 
 
 def test_the_session_of_a_notebook_stays_as_it_was(spark: "SparkSession", db: Database) -> None:
@@ -129,18 +129,18 @@ def test_a_url_that_is_not_there(dump: Dump, url: str) -> None:
         sync_into(url, "file:///nowhere", "day1", "2026-01-05", "spark")
     with pytest.raises(UsageError, match="has no day 'dya1'") as raised:
         sync_into(url, f"file://{dump.path}", "dya1", "2026-01-05", "spark")
-    assert raised.value.remedy == "Did you mean day1? Days found: day1."
+    assert raised.value.hint == "Did you mean day1? Days found: day1."
     with pytest.raises(UsageError) as raised:
         sync_into(url, f"file://{dump.path}", "day1", "2026-01-05", "duckdb")
-    assert raised.value.remedy == "A URL needs --engine spark."
+    assert raised.value.hint == "A URL needs --engine spark."
 
 
 def test_a_database_that_executors_cannot_reach(engine: Spark) -> None:
     nowhere = "postgresql://somebody:secret@127.0.0.1:1/nothing"
     with pytest.raises(EngineError) as raised:
-        engine.write("SELECT * FROM members", Attempt(nowhere, TABLE, COLUMNS))
-    assert raised.value.what.startswith("Spark failed: DatabaseError: PostgreSQL on 127.0.0.1 cannot be used")
-    assert "secret" not in raised.value.what + raised.value.remedy
+        engine.copy_out("SELECT * FROM members", Attempt(nowhere, TABLE, COLUMNS))
+    assert raised.value.message.startswith("Spark failed: DatabaseError: PostgreSQL on 127.0.0.1 cannot be used")
+    assert "secret" not in raised.value.message + raised.value.hint
 
 
 def test_an_option_that_a_running_session_cannot_take(url: str) -> None:
@@ -313,7 +313,7 @@ import json, sys
 from datetime import date
 from deskroll.postgres.guard import Limits
 from deskroll.settings import Settings
-from deskroll.sync import Request, sync
+from deskroll.sync import Request, sync_day
 
 def tell(step):
     print(step, flush=True)

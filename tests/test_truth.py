@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Database, Dump, Sync, agent, budget, card, changes, group, role, transaction
+from tests.conftest import Database, Dump, Sync, agent, budget, card, changes, group, messages, role, transaction
 
 BAD = {"created_at": "?"}
 FULL: dict[str, Any] = {"role_ids": [10], "group_ids": [7], "availability": [{"channel": "chat"}]}
@@ -38,7 +38,7 @@ class TestStatusAndValues:
         assert values(db, 2) == ("Agent 2", "inactive", 5)
         assert db.history()[2, 6] is False
         assert changes(outcome)["deactivated"] == 1
-        assert "1 agent keeps old values because its record is in quarantine" in outcome.notes
+        assert "1 agent keeps old values because its record is in quarantine" in messages(outcome)
 
     @pytest.mark.parametrize(
         ("pipeline", "folder", "make"),
@@ -68,7 +68,7 @@ class TestStatusAndValues:
         for number, count, note in ((1, 0, []), (2, 1, [one]), (3, 3, [three]), (3, 3, [three]), (4, 0, [])):
             outcome = sync(f"day{number}", f"2026-01-0{4 + number}", allow_mass_change=True)
             assert changes(outcome, pipeline).get("stale", 0) == count
-            assert [told.partition(" because")[0] for told in outcome.notes if "old values" in told] == note
+            assert [told.partition(" because")[0] for told in messages(outcome) if "old values" in told] == note
 
     def test_a_leaver_whose_bad_record_tells_nothing_leaves_by_the_roster(
         self, db: Database, dump: Dump, sync: Sync
@@ -152,7 +152,7 @@ class TestRosterLost:
         outcome = sync("day2", "2026-01-06")
         assert db.status() == {1: "active", 2: "active", 3: "inactive", 4: "inactive", 5: "inactive"}
         assert changes(outcome) == {"added": 1, "deactivated": 1, "held back": 1}
-        assert any("although an earlier day has" in note for note in outcome.notes)
+        assert any("although an earlier day has" in note for note in messages(outcome))
 
     def test_a_day_before_the_first_roster_has_none_to_lose(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
@@ -221,7 +221,7 @@ class TestAbsentKeys:
         dump.write("day1", "agent_details", [agent(1)])
         dump.write("day1", "agents", [agent(1, group_ids=[])])
         dump.write("day1", "admin_groups", [{"id": 1, "name": "n"}])
-        notes = sync("day1", "2026-01-05").notes
+        notes = messages(sync("day1", "2026-01-05"))
         left = "what is stored of these stays as it is"
         assert f"no record in agent_details/ has the key availability or role_ids: {left}" in notes
         assert f"no record in admin_groups/ has the key agent_ids: {left}" in notes
@@ -261,7 +261,7 @@ class TestUnreadableId:
         sync("day1", "2026-01-05")
         outcome = sync("day2", "2026-01-06")
         assert db.status() == {1: "active", 2: "active"}
-        assert any("agent_details/a.json[1]" in note for note in outcome.notes)
+        assert any("agent_details/a.json[1]" in note for note in messages(outcome))
 
     def test_two_of_one_e_mail_cannot_be_told_apart(self, db: Database, dump: Dump, sync: Sync) -> None:
         twins = [agent(n, contact={"email": "one@example.com"}) for n in (2, 3)]

@@ -25,10 +25,7 @@ from deskroll.postgres.server import embedded
 from deskroll.quarantine import age
 from deskroll.quarantine import purge as purge_errors
 from deskroll.settings import Settings, read_settings
-from deskroll.sync import Outcome, Refused, Request
-from deskroll.sync import publish_staged as publish_day
-from deskroll.sync import stage as stage_day
-from deskroll.sync import sync as sync_day
+from deskroll.sync import Outcome, Refused, Request, publish_staged, stage_day, sync_day
 from deskroll.terminal import Narration, progress, visible
 
 
@@ -160,11 +157,11 @@ def sync(
 ) -> None:
     """Read a day of a dump and publish it, in one transaction."""
     limits = Limits(allow_mass_change, max_rejected)
-    with progress() as tell:
+    with progress() as step:
         outcome = _or_refused(
             lambda: sync_day(
                 _request(data, day, sync_date, only, engine),
-                _settings(database_url, spark_conf), limits, tell, plan=plan, wait=not no_wait, reread=reread,
+                _settings(database_url, spark_conf), limits, step, plan=plan, wait=not no_wait, reread=reread,
             )
         )  # fmt: skip
     _tell(outcome, as_json)
@@ -183,17 +180,17 @@ def stage(
     as_json: Json = False,
 ) -> None:
     """Fill the staging tables with a day, and publish nothing: the first half of a sync."""
-    with progress() as tell:
-        sources = stage_day(
+    with progress() as step:
+        inputs = stage_day(
             _request(data, day, sync_date, only, engine),
             _settings(database_url, spark_conf),
-            tell,
+            step,
             wait=not no_wait,
         )
     if as_json:
-        report.tell_json({"sources": [report.plain(s) for s in sources]})
+        report.tell_json({"inputs": [report.plain(i) for i in inputs]})
     else:
-        report.tell_staged(sources)
+        report.tell_staged(inputs)
 
 
 @app.command()
@@ -208,9 +205,9 @@ def publish(
 ) -> None:
     """Publish what `stage` left in the staging tables: the second half of a sync."""
     limits = Limits(allow_mass_change, max_rejected)
-    with progress() as tell:
+    with progress() as step:
         outcome = _or_refused(
-            lambda: publish_day(_names(only), _settings(database_url), limits, tell, plan=plan, wait=not no_wait)
+            lambda: publish_staged(_names(only), _settings(database_url), limits, step, plan=plan, wait=not no_wait)
         )
     _tell(outcome, as_json)
 

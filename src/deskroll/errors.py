@@ -9,24 +9,35 @@ DeskrollError
 └── RefusedError        a guard held the run back: look, then allow it                              exit code 3
 """
 
+from enum import IntEnum
 from typing import ClassVar
 
 
+class ExitCode(IntEnum):
+    """What a command ends with."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    INTERRUPTED = 130
+
+
 class DeskrollError(Exception):
-    """A failure that a person can act on: what happened, and what to do about it."""
+    """A failure that a person can act on: `message` says what happened, and `hint` what to do about it."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
 
-    def __init__(self, what: str, remedy: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.remedy = remedy
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
 
 
 class UsageError(DeskrollError):
     """The command names something that is not there."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class InputError(DeskrollError):
@@ -48,4 +59,4 @@ class BusyError(DeskrollError):
 class RefusedError(DeskrollError):
     """A guard held the run back; nothing was published."""
 
-    exit_code = 3
+    exit_code = ExitCode.REFUSED

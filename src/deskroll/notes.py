@@ -6,12 +6,12 @@ from datetime import date
 from typing import Any, Final
 
 from deskroll.engines import Engine, Reading
-from deskroll.input.dump import Folder
 from deskroll.postgres.ledger import Run
 from deskroll.postgres.publisher import Published
-from deskroll.postgres.staging import StagedSource, StagedSync
+from deskroll.postgres.staging import Staged, StagedInput, StagedSync
 from deskroll.spec.contract import PARSE_ERROR
 from deskroll.spec.pipeline import Pipeline
+from deskroll.verdicts import Note, Refusal
 
 _NAMED: Final = 3  # files, or reasons, that a note names
 _FETCHED: Final = 1000
@@ -31,102 +31,117 @@ def why_incomplete(engine: Engine, reading: Reading, checked: str, key: str, rec
     return reasons + [promise] * bool(promise)
 
 
-def of_folder(folder: Folder, reasons: Iterable[str]) -> tuple[str, ...]:
-    """The notes on a folder."""
-    notes = []
-    if why := _few(list(reasons), "; "):
-        notes.append(
-            f"{folder.name}/ is incomplete: {why}. What is missing from it was not taken for gone."
-            " Download the folder again, and sync again"
-        )
-    if folder.passed_over:
-        notes.append(
-            f"passed over in {folder.name}/: {_few(folder.passed_over)} (what is read ends in .json, .ndjson or .jsonl,"
-            " perhaps with .gz or .zst)"
-        )
-    return tuple(notes)
-
-
-def of_day(entries: Iterable[str], known: Iterable[str]) -> list[str]:
+def of_day(entries: Iterable[str], known: Iterable[str]) -> list[Note]:
     """The note on what lies in the folder of a day beside the folders that deskroll knows, if there is any."""
     folders = [f"{name}/" for name in known]
     others = [_with_nearest(name, folders) for name in entries if name not in folders]
-    return [f"passed over: {_few(others)}"] if others else []
+    return [Note("ignored", f"passed over: {few(others)}")] if others else []
 
 
 def of_replaced(
     pipelines: list[Pipeline], held: list[StagedSync], now: list[StagedSync], reused: list[str]
-) -> Iterator[str]:
+) -> list[Note]:
     """Say what a plan puts in the place of what `deskroll stage` has left, and nobody has published yet."""
     kept = {s.pipeline for s in now if s.purpose == "stage" and s.pipeline in reused}
     lost = [s for s in held if s.purpose == "stage" and s.pipeline not in kept]
     names = [s.pipeline for p in pipelines for s in lost if s.pipeline == p.name]
-    if names:
-        days = " and ".join(sorted({s.sync_day for s in lost if s.pipeline in names}))
-        yield (
-            f"this plan has replaced what `deskroll stage` had left of {days} ({', '.join(names)}): run"
-            " `deskroll stage` again before `deskroll publish`"
-        )
+    if not names:
+        return []
+    days = " and ".join(sorted({s.sync_day for s in lost if s.pipeline in names}))
+    message = (
+        f"this plan has replaced what `deskroll stage` had left of {days} ({', '.join(names)}): run"
+        " `deskroll stage` again before `deskroll publish`"
+    )
+    return [Note("plan", message)]
 
 
-def of_backfill(run: Run, newer: dict[date, list[str]]) -> Iterator[str]:
+def of_backfill(run: Run, newer: dict[date, list[str]]) -> Iterator[Note]:
     """Say of which pipelines a run is a backfill, and what it fills in."""
     for until, names in newer.items():
         filled = f"the status of agents on {run.sync_date} is filled in, and " if "agents" in names else ""
-        yield (
+        yield Note(
+            "backfill",
             f"a backfill: {', '.join(names)} {'is' if len(names) == 1 else 'are'} published up to {until}; {filled}"
-            "what is known to be newer stays"
+            "what is known to be newer stays",
         )
 
 
-def of_published(published: Published) -> Iterator[str]:
+def of_published(published: Published) -> Iterator[Note]:
     """Say whose values are old, and which mass changes were let through because they lose nothing."""
     for stale in (c for c in published.changes if c.change == "stale"):
-        yield (
+        yield Note(
+            "stale",
             f"1 {stale.pipeline.removesuffix('s')} keeps old values because its record is in quarantine"
             if stale.count == 1
-            else f"{stale.count:,} {stale.pipeline} keep old values because their records are in quarantine"
+            else f"{stale.count:,} {stale.pipeline} keep old values because their records are in quarantine",
         )
     for change in published.noticed:
-        yield f"a mass change: {change}; see that this is the right dump"
+        yield Note("mass change", f"a mass change: {change}; see that this is the right dump")
 
 
-def of_input(pipelines: list[Pipeline], sources: list[StagedSource], reused: list[str]) -> Iterator[str]:
+def of_refusal(refusals: Iterable[Refusal], *, is_plan: bool) -> tuple[str, str]:
+    """The message and the hint of a refusal."""
+    refusals = list(refusals)
+    options = {"a higher --max-rejected" if r.kind == "rejected records" else "--allow-mass-change" for r in refusals}
+    return (
+        ("A sync would be refused: " if is_plan else "Refused: ") + "; ".join(r.message for r in refusals) + ".",
+        (
+            "Nothing was published. If the dump is wrong, download it again."
+            f" If all this is right, run again with {' and '.join(sorted(options))}."
+        ),
+    )
+
+
+def of_input(pipelines: list[Pipeline], staged: Staged) -> Iterator[Note]:
     """Say what a reader of the result must know about the input."""
-    for name in reused:
-        yield f"{name}: the files are those that staging holds already, and were not read again (--reread reads them)"
-    skipped = [p for p in pipelines if p.name not in {s.pipeline for s in sources}]
+    for name in staged.reused:
+        message = (
+            f"{name}: the files are those that staging holds already, and were not read again (--reread reads them)"
+        )
+        yield Note("reused", message)
+    skipped = [p for p in pipelines if p.name not in {i.pipeline for i in staged.inputs}]
     if skipped:
-        wanted_by = (f"{p.name} ({', '.join(f'{s.folder}/' for s in p.sources)})" for p in skipped)
-        yield f"the day has no folder for, and so skipped: {', '.join(wanted_by)}"
-    absent = {s.folder: s.absent for p in pipelines for s in p.sources}
-    for source in sources:
-        if not source.is_folder:
-            continue
-        if not source.found and not source.complete:
-            yield (
-                f"the day has no {source.source}/, although an earlier day has: the roster is incomplete. Agents"
-                " missing from the master list were not deactivated, and nobody was reactivated"
+        wanted_by = (f"{p.name} ({', '.join(f'{i.folder}/' for i in p.inputs)})" for p in skipped)
+        yield Note("skipped", f"the day has no folder for, and so skipped: {', '.join(wanted_by)}")
+    absent = {i.folder: i.absent for p in pipelines for i in p.inputs}
+    for one in (i for i in staged.inputs if i.is_folder):
+        if not one.found and not one.complete:
+            yield Note(
+                "incomplete",
+                f"the day has no {one.input}/, although an earlier day has: the roster is incomplete. Agents"
+                " missing from the master list were not deactivated, and nobody was reactivated",
             )
-        elif not source.found and absent[source.source]:
-            yield f"the day has no {source.source}/: {absent[source.source]}"
-        yield from source.notes
-    yield from _of_absent_keys(pipelines, sources)
+        elif not one.found and absent[one.input]:
+            yield Note("absent", f"the day has no {one.input}/: {absent[one.input]}")
+        if one.incomplete_because:
+            yield Note(
+                "incomplete",
+                f"{one.input}/ is incomplete: {one.incomplete_because}. What is missing from it was not taken for gone."
+                " Download the folder again, and sync again",
+            )
+        if one.passed_over:
+            yield Note(
+                "ignored",
+                f"passed over in {one.input}/: {one.passed_over} (what is read ends in .json, .ndjson or .jsonl,"
+                " perhaps with .gz or .zst)",
+            )
+    yield from _of_absent_keys(pipelines, staged.inputs)
 
 
-def _of_absent_keys(pipelines: list[Pipeline], sources: list[StagedSource]) -> Iterator[str]:
+def _of_absent_keys(pipelines: list[Pipeline], inputs: list[StagedInput]) -> Iterator[Note]:
     """Say which lists no record has, of a table that a folder with valid records could have told."""
-    valid = {s.source for s in sources if s.is_folder and s.records_read > s.rejected}
-    stated = {s.source: s.found for s in sources if not s.is_folder}
+    valid = {i.input for i in inputs if i.is_folder and i.records_read > i.rejected}
+    stated = {i.input: i.found for i in inputs if not i.is_folder}
     missing: dict[str, list[str]] = {}
-    for fed in dict.fromkeys(lists for p in pipelines for lists in p.publication.feeds.values()):
+    for fed in dict.fromkeys(names for p in pipelines for names in p.publication.tables.values()):
         asked = [name for name in fed if name in stated and name.partition(".")[0] in valid]
         for name in asked:
             folder, _, key = name.partition(".")
             if not any(stated[other] for other in asked if other.endswith(f".{key}")):
                 missing.setdefault(folder, []).append(key)
     for folder, keys in missing.items():
-        yield f"no record in {folder}/ has the key {' or '.join(keys)}: what is stored of these stays as it is"
+        message = f"no record in {folder}/ has the key {' or '.join(keys)}: what is stored of these stays as it is"
+        yield Note("absent", message)
 
 
 def _with_nearest(name: str, folders: list[str]) -> str:
@@ -134,7 +149,8 @@ def _with_nearest(name: str, folders: list[str]) -> str:
     return f"{name} (did you mean {near[0]}?)" if near else name
 
 
-def _few(names: Iterable[str], separator: str = ", ") -> str:
+def few(names: Iterable[str], separator: str = ", ") -> str:
+    """The first of some names, and how many more there are."""
     listed = list(names)
     more = f" and {len(listed) - _NAMED:,} more" if len(listed) > _NAMED else ""
     return separator.join(listed[:_NAMED]) + more

@@ -43,6 +43,8 @@ def purge(settings: Settings, older_than: timedelta, pipeline: str | None, *, wa
         delete = sql.SQL("DELETE FROM {} WHERE created_at < now() - %s")
         with explained(), connection.transaction():
             return {
-                p.name: connection.execute(delete.format(sql.Identifier(p.publication.errors)), [older_than]).rowcount
+                p.name: connection.execute(
+                    delete.format(sql.Identifier(p.publication.quarantine_table)), [older_than]
+                ).rowcount
                 for p in chosen
             }

@@ -23,7 +23,8 @@ FROM sync_runs ORDER BY run_id DESC LIMIT %s"""
 
 
 # Of the run that published the pipeline last.
-_DRIFT: Final = """SELECT drift.pipeline, drift.drift, drift.rows, drift.examples, drift.run_id
+_DISCREPANCIES: Final = """SELECT drift.pipeline, drift.kind, drift.drift AS discrepancy, drift.rows, drift.examples,
+    drift.run_id
 FROM (SELECT pipeline, max(run_id) AS run_id FROM sync_run_tables GROUP BY pipeline) AS last
 JOIN sync_run_drift AS drift ON drift.run_id = last.run_id AND drift.pipeline = last.pipeline
 ORDER BY drift.pipeline, drift.drift"""
@@ -90,19 +91,21 @@ def _load(text: str | bytes) -> Any:
 def status(settings: Settings) -> Row:
     """Counts of what matters, how far each pipeline is, the last runs, and the quarantine by kind."""
     with _reading(settings) as connection:
-        shown = [p for p in PIPELINES if _may_read(connection, p.publication.errors)]
+        shown = [p for p in PIPELINES if _may_read(connection, p.publication.quarantine_table)]
         facts = {label: _fetch(connection, select)[0]["count"] for p in PIPELINES for label, select in p.facts}
         return {
             "facts": facts,
             "pipelines": _fetch(
                 connection, "SELECT pipeline, sync_date, updated_time FROM sync_watermarks ORDER BY pipeline"
             ),
-            "drift": _fetch(connection, _DRIFT),
+            "discrepancies": _fetch(connection, _DISCREPANCIES),
             "runs": _fetch(connection, _RUNS, [5]),
             "quarantine": [
                 {"pipeline": p.name, **row}
                 for p in shown
-                for row in _fetch(connection, sql.SQL(_QUARANTINE).format(sql.Identifier(p.publication.errors)))
+                for row in _fetch(
+                    connection, sql.SQL(_QUARANTINE).format(sql.Identifier(p.publication.quarantine_table))
+                )
             ],
             "quarantine_hidden": [p.name for p in PIPELINES if p not in shown],
         }
@@ -140,7 +143,7 @@ def errors(settings: Settings, day: str | None, pipeline: str | None, limit: int
                 sql.SQL(
                     """SELECT * FROM {} WHERE %s::TEXT IS NULL OR sync_day = %s
                     ORDER BY run_id DESC NULLS LAST, id LIMIT %s"""
-                ).format(sql.Identifier(p.publication.errors)),
+                ).format(sql.Identifier(p.publication.quarantine_table)),
                 [day, day, limit],
             )
         ]

@@ -7,20 +7,20 @@ from itertools import groupby
 from typing import Any
 
 from deskroll.errors import DeskrollError
-from deskroll.postgres.staging import StagedSource
+from deskroll.postgres.staging import StagedInput
 from deskroll.queries import Row
 from deskroll.sync import Outcome
 from deskroll.terminal import Columns, Part, say, say_error, say_json, say_lines
 
 _COUNTS = {
     "records_read": "read",
-    "duplicates": "twice",
+    "duplicates": "duplicates",
     "rejected": "rejected",
     "staged": "staged",
-    "inserted": "new",
+    "inserted": "inserted",
     "updated": "updated",
-    "unchanged": "same",
-    "deactivated": "gone",
+    "unchanged": "unchanged",
+    "deactivated": "deactivated",
     "removed": "removed",
 }
 
@@ -37,16 +37,16 @@ def plain(value: Any) -> Any:
 
 def tell_failure(error: DeskrollError) -> None:
     """What happened, and what to do about it: two lines on stderr."""
-    say_error(("error:", "bold red"), f" {error.what}")
-    if error.remedy:
-        say_error(error.remedy)
+    say_error(("error:", "bold red"), f" {error.message}")
+    if error.hint:
+        say_error(error.hint)
 
 
 def tell_outcome(outcome: Outcome) -> None:
     """The summary of a run: counts per table, who changed, what went into quarantine."""
     run, published = outcome.run, outcome.published
     title = f"{run.sync_day} as of {run.sync_date}, {run.engine}"
-    if outcome.is_plan:
+    if run.is_plan:
         would = "; a sync would be refused" if published.refusals else ""
         say((f"Plan for {title}", "bold"), f": nothing was published{would}")
     elif published.refusals:
@@ -63,15 +63,15 @@ def tell_outcome(outcome: Outcome) -> None:
         more = f" and {change.count - len(change.examples):,} more" if change.count > len(change.examples) else ""
         who = ", ".join(map(_short, change.examples))
         say(f"{change.pipeline} {change.change} {change.count:,}: {who}{more}")
-    for drift in published.drift:
-        _tell_drift(drift.drift, drift.rows, drift.examples)
+    for one in published.discrepancies:
+        _print_discrepancy(one.kind, one.discrepancy, one.rows, one.examples)
     _tell_quarantine(outcome)
     for note in outcome.notes:
-        say(f"note: {note}")
+        say(f"note: {note.message}")
 
 
-def _tell_drift(what: str, rows: int, examples: Iterable[str]) -> None:
-    say(f"drift: {_short(what)}: {rows:,} (such as {_short(', '.join(examples))})")
+def _print_discrepancy(kind: str, what: str, rows: int, examples: Iterable[str]) -> None:
+    say(f"{kind}: {_short(what)}: {rows:,} (such as {_short(', '.join(examples))})")
 
 
 def _short(text: str) -> str:
@@ -95,11 +95,11 @@ def _place(file: str, index: int | None) -> str:
     return file if index is None else f"{file}[{index}]"
 
 
-def tell_staged(sources: tuple[StagedSource, ...]) -> None:
+def tell_staged(inputs: tuple[StagedInput, ...]) -> None:
     """What `stage` read."""
-    table = Columns("source", "read", "twice", "rejected")
-    for s in sources:
-        table.add(s.source, f"{s.records_read:,}", f"{s.duplicates:,}", f"{s.rejected:,}")
+    table = Columns("input", "read", "duplicates", "rejected")
+    for s in inputs:
+        table.add(s.input, f"{s.records_read:,}", f"{s.duplicates:,}", f"{s.rejected:,}")
     table.say()
     say("staged; nothing is published yet: deskroll publish")
 
@@ -112,8 +112,8 @@ def tell_status(status: Row) -> None:
         newest = f", records up to {pipeline['updated_time']:%Y-%m-%d %H:%M:%S}Z" if pipeline["updated_time"] else ""
         until = f"published up to {pipeline['sync_date']}" if pipeline["sync_date"] else "not published yet"
         say(f"{pipeline['pipeline']}: {until}{newest}")
-    for drift in status["drift"]:
-        _tell_drift(drift["drift"], drift["rows"], drift["examples"])
+    for one in status["discrepancies"]:
+        _print_discrepancy(one["kind"], one["discrepancy"], one["rows"], one["examples"])
     tell_runs(status["runs"])
     if status["quarantine_hidden"]:
         say(f"quarantine of {', '.join(status['quarantine_hidden'])}: this user may not read it")

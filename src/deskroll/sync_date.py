@@ -10,6 +10,7 @@ from typing import Final
 from deskroll.errors import UsageError
 from deskroll.postgres import ledger
 from deskroll.postgres.database import Connection
+from deskroll.verdicts import Note
 
 ARCHIVE: Final = "tran"
 _PREFIX: Final = "sync-"
@@ -23,7 +24,7 @@ class DayDate:
     """The date of a run, and what a reader must know of how it was found."""
 
     date: date
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def check(label: str, given: date | None) -> None:
@@ -76,7 +77,7 @@ def _undated(label: str, published: date | None) -> DayDate:
     """The date of a label that is none."""
     if published:
         note = f"{label!r} was published as of {published}, and keeps that date; another one needs --sync-date"
-        return DayDate(published, (note,))
+        return DayDate(published, (Note("date", note),))
     if label == ARCHIVE:
         raise UsageError(
             f"{ARCHIVE}/ does not say what date it is of, and an archive must not stand for today.",
@@ -84,7 +85,7 @@ def _undated(label: str, published: date | None) -> DayDate:
         )
     today = datetime.now(UTC).date()
     note = f"{label!r} is not a date (YYYY-MM-DD), and stands for today, {today}; or give --sync-date"
-    return DayDate(today, (note,))
+    return DayDate(today, (Note("date", note),))
 
 
 def date_of(label: str) -> date | None:

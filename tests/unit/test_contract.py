@@ -12,21 +12,13 @@ from deskroll.engines.duckdb import DuckDB
 from deskroll.input.dump import list_folder
 from deskroll.spec import contract as c
 from deskroll.spec.contract import Contract, Lookup, Rule, column, states
-from deskroll.transform.compile import (
-    check_elements,
-    check_records,
-    lists_of,
-    look_up,
-    newest,
-    rejected,
-    repeated,
-    wanted,
-)
+from deskroll.transform.check import check_elements, check_records
+from deskroll.transform.compile import explode, look_up, needed, newest, rejected, repeated
 
 ON = date(2026, 1, 5)
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 DATED = Contract(
-    "things", (column("id", c.BIGINT, required=True), column("updated_at", c.TIMESTAMP)), "id", newest="updated_at"
+    "things", (column("id", c.BIGINT, required=True), column("updated_at", c.TIMESTAMP)), "id", version_by="updated_at"
 )
 
 
@@ -164,7 +156,7 @@ def test_a_fault_in_a_list_costs_the_element_or_the_list_and_not_the_record(read
     assert [
         row["error_type"] for row in read(LISTED, {"id": 1, "group_ids": [7, "x", None, 8]}, {"id": 2, "group_ids": {}})
     ] == [None] * 2
-    engine.each(lists_of(LISTED, item, "checked"), check_elements(LISTED, item), "elements")
+    engine.map_rows(explode(LISTED, item, "checked"), check_elements(LISTED, item), "elements")
     select = "SELECT id, position, group_id, error_message FROM elements ORDER BY id, position"
     assert engine.fetch(select) == [
         (1, 0, 7, None),
@@ -177,8 +169,8 @@ def test_a_fault_in_a_list_costs_the_element_or_the_list_and_not_the_record(read
 
 def deduplicate(engine: DuckDB, contract: Contract) -> dict[int, tuple[int, bool]]:
     """Which record of each key is left, by its position, and whether a rejected one may be newer."""
-    engine.create("repeats", repeated(contract, "checked"), keep=True)
-    engine.create("rejects", rejected(contract, "checked", ON), keep=True)
+    engine.create("repeats", repeated(contract, "checked"), materialize=True)
+    engine.create("rejects", rejected(contract, "checked", ON), materialize=True)
     select = newest(contract, "checked", "repeats", "rejects", ON)
     return {row["id"]: (row["record_index"], row["is_superseded"]) for row in rows(engine, select)}
 
@@ -206,7 +198,7 @@ def test_a_rejected_record_supersedes_an_older_one(
     bad: str | None, valid: str | None, may_be_newer: bool, read: Any, engine: DuckDB
 ) -> None:
     fields = (*DATED.fields, column("x", c.BOOLEAN))
-    contract = Contract("things", fields, "id", newest="updated_at")
+    contract = Contract("things", fields, "id", version_by="updated_at")
     read(contract, {"id": 1, "updated_at": bad, "x": "?"}, {"id": 1, "updated_at": valid})
     assert deduplicate(engine, contract) == {1: (1, may_be_newer)}
 
@@ -223,13 +215,13 @@ def test_a_rejected_record_supersedes_an_older_one(
 def test_of_several_rejected_records_the_one_that_may_be_the_newest_counts(
     records: list[Any], left: Any, read: Any, engine: DuckDB
 ) -> None:
-    contract = Contract("things", (*DATED.fields, column("x", c.BOOLEAN)), "id", newest="updated_at")
+    contract = Contract("things", (*DATED.fields, column("x", c.BOOLEAN)), "id", version_by="updated_at")
     read(contract, *({"id": 1} | record for record in records))
     assert deduplicate(engine, contract) == {1: left}
 
 
 def test_a_record_from_the_future_is_ordered_as_of_the_sync_date(read: Any, engine: DuckDB) -> None:
-    contract = Contract("things", DATED.fields, "id", newest="updated_at", is_dated=True)
+    contract = Contract("things", DATED.fields, "id", version_by="updated_at", is_dated=True)
     read(contract, {"id": 1, "updated_at": "2026-01-05T12:00:00Z"}, {"id": 1, "updated_at": "2029-01-01T00:00:00Z"})
     assert deduplicate(engine, contract) == {1: (0, False)}
     assert deduplicate(engine, DATED) == {1: (1, False)}
@@ -246,7 +238,7 @@ def test_what_is_looked_up_and_not_found_is_the_fault_of_the_record(read: Any, e
     contract = Contract("things", fields, "id", lookup=lookup)
     day = {"on_day": "2026-01-05"}
     read(contract, {"id": 1, "currency": "EUR", **day}, {"id": 2, "currency": "XXX", **day}, {"id": 3, "rate_given": 1})
-    assert sorted(engine.fetch(wanted(lookup, "checked"))) == [("EUR", ON), ("XXX", ON)]
+    assert sorted(engine.fetch(needed(lookup, "checked"))) == [("EUR", ON), ("XXX", ON)]
     engine.create("found", "SELECT 'EUR' AS text, DATE '2026-01-05' AS on_date, '1.1' AS value")
     engine.create("looked_up", look_up(lookup, "checked", "found"))
     found = rows(engine, "SELECT * FROM looked_up ORDER BY id")

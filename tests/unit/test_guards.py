@@ -4,12 +4,12 @@ import pytest
 
 from deskroll.errors import UsageError
 from deskroll.postgres.guards import Limits, find_empty, find_rejected, is_mass_change
-from deskroll.postgres.staging import StagedSource
+from deskroll.postgres.staging import StagedInput
 from deskroll.spec.pipeline import Guard
 
 
-def folder(name: str, read: int, rejected: int = 0, *, found: bool = True, is_folder: bool = True) -> StagedSource:
-    return StagedSource("agents", name, is_folder, found, True, read, 0, rejected)
+def folder(name: str, read: int, rejected: int = 0, *, found: bool = True, is_folder: bool = True) -> StagedInput:
+    return StagedInput("agents", name, is_folder, found, True, read, 0, rejected)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ GUARD = Guard("active agents", "be deactivated", folders=("agent_details", "agen
         (0, [folder("agents", 3), folder("agent_details", 0)], True, []),
     ],
 )
-def test_an_empty_folder(stored: int, sources: list[StagedSource], is_first_load: bool, messages: list[str]) -> None:
+def test_an_empty_folder(stored: int, sources: list[StagedInput], is_first_load: bool, messages: list[str]) -> None:
     assert list(find_empty(GUARD, stored, sources, is_first_load=is_first_load)) == messages
 
 
@@ -78,7 +78,7 @@ def test_an_empty_folder(stored: int, sources: list[StagedSource], is_first_load
         ("2", [folder("a", 9, 2), folder("a", 9, 2)], []),
     ],
 )
-def test_rejected_records(limit: str | None, sources: list[StagedSource], refused: list[str]) -> None:
+def test_rejected_records(limit: str | None, sources: list[StagedInput], refused: list[str]) -> None:
     assert list(find_rejected(Limits(max_rejected=limit), sources)) == refused
 
 

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -210,15 +210,15 @@ class DuckDB:
         exact.empty_into(insert, _FROM_EXACT)
         return Reading(is_complete, of_folder(envelopes))
 
-    def each(self, rows: str, select: str, table: str) -> None:
-        """Run a SELECT that looks at each row by itself; see `Engine.each`."""
-        self.create(table, f"WITH records AS NOT MATERIALIZED ({rows}) SELECT * FROM ({select})", keep=True)
+    def map_rows(self, rows: str, select: str, table: str) -> None:
+        """Run a SELECT that looks at each row by itself; see `Engine.map_rows`."""
+        self.create(table, f"WITH records AS NOT MATERIALIZED ({rows}) SELECT * FROM ({select})", materialize=True)
 
-    def take(self, name: str, columns: Sequence[str], parts: Sequence[Rows]) -> None:
-        """Keep a relation that is known already; see `Engine.take`."""
-        typed = ", ".join(f"{column} BIGINT" for column in columns)
+    def load_rows(self, name: str, columns: Mapping[str, str], parts: Sequence[Rows]) -> None:
+        """Keep a relation that is known already; see `Engine.load_rows`."""
+        typed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
         self._run(f"CREATE OR REPLACE TABLE {name} ({typed})")
-        spool = self._temp / f"{name}.known"
+        spool = self._temp / f"{name}.loaded"
         for part in parts:
             with spool.open("wb") as sink:
                 sink.writelines(part())
@@ -228,10 +228,10 @@ class DuckDB:
             )
             spool.unlink()
 
-    def create(self, name: str, select: str, *, keep: bool = False) -> None:
+    def create(self, name: str, select: str, *, materialize: bool = False) -> None:
         """Give a SELECT a name; see `Engine.create`."""
         self._described.clear()
-        self._run(f"CREATE OR REPLACE {'TABLE' if keep else 'VIEW'} {name} AS {select}")
+        self._run(f"CREATE OR REPLACE {'TABLE' if materialize else 'VIEW'} {name} AS {select}")
 
     def fetch(self, select: str) -> list[tuple[Any, ...]]:
         """Run a SELECT and return its few rows."""
@@ -242,8 +242,8 @@ class DuckDB:
         """The names of a SELECT's columns."""
         return [name for name, _ in self._describe(select)]
 
-    def write(self, select: str, sink: Sink) -> list[str]:
-        """Hand the rows of a SELECT to `sink`; see `Engine.write`."""
+    def copy_out(self, select: str, sink: Sink) -> list[str]:
+        """Hand the rows of a SELECT to `sink`; see `Engine.copy_out`."""
         with closing(self._copy_text(select)) as rows:  # where the sink fails: its thread must end before all else
             return [sink(rows)]
 

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -36,9 +36,9 @@ from deskroll.engines.spark_tasks import (
     ENVELOPES,
     PART,
     CheckRows,
+    LoadRows,
     PartReader,
     ReadFiles,
-    TakeRows,
     WriteRows,
     fetched,
     fetched_lines,
@@ -180,26 +180,28 @@ class Spark:
             self._keep(f"{table}_parts", parts)
         return self._join_parts(table, [name for name in schema.names if name not in PART])
 
-    def each(self, rows: str, select: str, table: str) -> None:
-        """Run a SELECT that looks at each row by itself; see `Engine.each`."""
+    def map_rows(self, rows: str, select: str, table: str) -> None:
+        """Run a SELECT that looks at each row by itself; see `Engine.map_rows`."""
         task = CheckRows(self._settings.memory_limit, select)
         with _explained():
             frame = self._sql(rows)
             schema = from_arrow_schema(task.schema(to_arrow_schema(frame.schema, timezone="UTC")))
             self._keep(table, frame.mapInArrow(task.run, schema))
 
-    def take(self, name: str, columns: Sequence[str], parts: Sequence[Rows]) -> None:
-        """Keep a relation that is known already; see `Engine.take`."""
-        task = TakeRows(self._settings.memory_limit, tuple(columns), tuple(parts))
+    def load_rows(self, name: str, columns: Mapping[str, str], parts: Sequence[Rows]) -> None:
+        """Keep a relation that is known already; see `Engine.load_rows`."""
+        task = LoadRows(self._settings.memory_limit, dict(columns), tuple(parts))
         with _explained():
             numbers = self._session.range(0, len(parts), 1, max(len(parts), 1)).selectExpr("CAST(id AS INT) AS part")
-            self._keep(name, numbers.mapInArrow(task.run, ", ".join(f"{column} BIGINT" for column in columns)))
+            self._keep(
+                name, numbers.mapInArrow(task.run, ", ".join(f"{column} {kind}" for column, kind in columns.items()))
+            )
 
-    def create(self, name: str, select: str, *, keep: bool = False) -> None:
+    def create(self, name: str, select: str, *, materialize: bool = False) -> None:
         """Give a SELECT a name; see `Engine.create`."""
         with _explained():
             frame = self._sql(select)
-            self._keep(name, frame) if keep else frame.createOrReplaceTempView(name)
+            self._keep(name, frame) if materialize else frame.createOrReplaceTempView(name)
 
     def fetch(self, select: str) -> list[tuple[Any, ...]]:
         """Run a SELECT and return its few rows."""
@@ -211,8 +213,8 @@ class Spark:
         with _explained():
             return list(self._sql(select).columns)
 
-    def write(self, select: str, sink: Sink) -> list[str]:
-        """Have executors hand the rows of a SELECT to `sink`; see `Engine.write`."""
+    def copy_out(self, select: str, sink: Sink) -> list[str]:
+        """Have executors hand the rows of a SELECT to `sink`; see `Engine.copy_out`."""
         task = WriteRows(self._settings.memory_limit, sink)
         with _explained():
             frame = self._sql(select).coalesce(self._settings.spark_connections)

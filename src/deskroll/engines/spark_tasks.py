@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain, groupby
 from pathlib import Path
@@ -215,18 +215,18 @@ class CheckRows(Task):
 
 
 @dataclass(frozen=True)
-class TakeRows(Task):
+class LoadRows(Task):
     """Read parts of a relation that is known already; the task's rows say which, `part` INT."""
 
-    columns: tuple[str, ...]
+    columns: Mapping[str, str]
     parts: tuple[Rows, ...]
 
     def run(self, batches: Batches) -> Batches:
         """Yield the rows of the parts."""
         for row in _rows(batches):
             with self.open() as engine:
-                engine.take("known", self.columns, [self.parts[row["part"]]])
-                yield from engine.give("SELECT * FROM known")
+                engine.load_rows("loaded", self.columns, [self.parts[row["part"]]])
+                yield from engine.give("SELECT * FROM loaded")
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class WriteRows(Task):
         if first is not None:
             with self.open() as engine:
                 engine.keep("rows", pa.RecordBatchReader.from_batches(first.schema, chain([first], batches)))
-                (written,) = engine.write("SELECT * FROM rows", self.sink)
+                (written,) = engine.copy_out("SELECT * FROM rows", self.sink)
                 literal = written.replace("'", "''")
                 # Through DuckDB: Arrow would import pandas first, which takes longer than most tasks.
                 yield from engine.give(f"SELECT '{literal}' AS written")

@@ -1,138 +1,48 @@
 """The agent_roles pipeline: what agents and roles say of each other today, against what was known, as transitions."""
 
-from deskroll.pipelines.agents import MASTER_LIST, NAMED_AGENTS, ROSTER, elements
+from collections.abc import Mapping
+from typing import Literal
+
+from deskroll.pipelines.agents import MASTER_LIST, NAMED_AGENTS, ROLE_IDS, ROSTER, elements
 from deskroll.pipelines.roles import ADMIN_ROLES
-from deskroll.spec.contract import states
-from deskroll.spec.pipeline import Guard, Known, Pipeline, Publication, Staging, membership
+from deskroll.pipelines.selects import read_select
+from deskroll.spec.pipeline import Guard, Pipeline, Publication, Snapshot, StagingTable, membership
 
-# The date of the sync, as known_agents has that of an agent's values.
-_DAY = "(year(sync.sync_date) * 10000 + month(sync.sync_date) * 100 + day(sync.sync_date))"
-
-# An assignment is removed if no side states it any longer. Each side states it, says no, is silent, or is unsure.
-#
-# The agent says no by a valid record whose role_ids do not have the role, or by being gone: in no folder, all of
-# which are complete. It is unsure if its record was rejected, may stand in an unreadable file, or is missing although
-# the roster lists it. Else it is silent: no folder, no key role_ids, or an agent that nobody has seen yet.
-# The role says no by a valid record without the agent, or by having none in a folder that has others. It is unsure if
-# its record was rejected or may stand in an unreadable file. Else it is silent.
-#
-# A record that a rejected one may supersede counts only for an agent whose values come from no earlier date.
-#
-# What a side stated last stays known until it says something else. If either side is unsure, nothing is removed.
-_STG_AGENT_ROLES = f"""WITH agent AS (
-    SELECT named.agent_id, is_in_master, states_role_ids AS states_roles,
-        is_rejected AND (coalesce(known_agents.as_of < {_DAY}, false) OR NOT is_valid) AS is_rejected
-    FROM ({NAMED_AGENTS}) AS named LEFT JOIN known_agents ON known_agents.agent_id = named.agent_id CROSS JOIN sync
-), role AS (
-    SELECT coalesce(valid.role_id, bad.role_id) AS role_id, coalesce(valid.is_superseded, true) AS is_rejected,
-        {states("valid.agent_ids")} AS states_agents
-    FROM admin_roles_valid AS valid FULL JOIN admin_roles_checked_rejected AS bad ON bad.role_id = valid.role_id
-), said AS (
-    SELECT agent_id, role_id, 1 AS by_agent, 0 AS by_role, source_file, record_index
-    FROM ({elements("role_ids", "agent_id, role_id, source_file, record_index")}) AS own JOIN agent USING (agent_id)
-    WHERE NOT agent.is_rejected
-    UNION ALL
-    SELECT agent_id, role_id, 0, 1, source_file, record_index
-    FROM admin_roles_agent_ids_valid JOIN role USING (role_id) WHERE NOT role.is_rejected
-), once AS (
-    SELECT agent_id, role_id, max(by_agent) AS by_agent, max(by_role) AS by_role,
-        max(source_file) AS source_file, max_by(record_index, source_file) AS record_index
-    FROM said GROUP BY agent_id, role_id
-), stored AS (
-    SELECT agent_id, role_id, by_agent, by_role FROM assigned
-    UNION ALL
-    SELECT agent_id, role_id, by_agent, by_role FROM waiting
-), details AS (
-    SELECT found, complete FROM folders WHERE name = 'agent_details'
-), roster AS (
-    SELECT found, complete FROM folders WHERE name = 'agents'
-), admin AS (
-    SELECT complete, (SELECT count(*) FROM admin_roles_checked) AS records FROM folders WHERE name = 'admin_roles'
-), pairs AS (
-    SELECT coalesce(once.agent_id, stored.agent_id) AS agent_id, coalesce(once.role_id, stored.role_id) AS role_id,
-        once.agent_id IS NOT NULL AS is_said, once.source_file, once.record_index,
-        once.by_agent AS says_agent, once.by_role AS says_role,
-        coalesce(stored.by_agent, 0) AS agent_stated, coalesce(stored.by_role, 0) AS role_stated
-    FROM once FULL JOIN stored ON stored.agent_id = once.agent_id AND stored.role_id = once.role_id
-), sides AS (
-    SELECT pairs.*,
-        CASE
-            WHEN says_agent = 1 THEN 'yes'
-            WHEN agent.is_rejected THEN 'unsure'
-            WHEN agent.states_roles THEN 'no'
-            WHEN agent.agent_id IS NULL AND (details.found OR roster.found) AND details.complete AND roster.complete
-                THEN CASE WHEN known_agents.agent_id IS NULL THEN 'silent' ELSE 'gone' END
-            WHEN details.found AND NOT coalesce(agent.is_in_master, false) THEN 'unsure'
-            ELSE 'silent'
-        END AS agent_says,
-        CASE
-            WHEN says_role = 1 THEN 'yes'
-            WHEN role.is_rejected THEN 'unsure'
-            WHEN role.states_agents THEN 'no'
-            WHEN role.role_id IS NOT NULL THEN 'silent'
-            WHEN NOT admin.complete THEN 'unsure'
-            WHEN admin.records > 0 THEN 'no'
-            ELSE 'silent'
-        END AS role_says
-    FROM pairs
-    LEFT JOIN agent ON agent.agent_id = pairs.agent_id
-    LEFT JOIN known_agents ON known_agents.agent_id = pairs.agent_id
-    LEFT JOIN role ON role.role_id = pairs.role_id
-    CROSS JOIN details CROSS JOIN roster CROSS JOIN admin
-), next AS (
-    SELECT *,
-        CASE agent_says WHEN 'yes' THEN 1 WHEN 'no' THEN 0 WHEN 'gone' THEN 0 ELSE agent_stated END AS by_agent,
-        CASE WHEN role_says = 'yes' THEN 1 WHEN role_says = 'no' OR agent_says = 'gone' THEN 0 ELSE role_stated END
-            AS by_role
-    FROM sides
-)
-SELECT agent_id, role_id, 'assigned' AS status, by_agent = 1 AS said_by_agent, by_role = 1 AS said_by_role,
-    source_file, record_index, sync.sync_day, sync.source
-FROM next CROSS JOIN sync
-WHERE is_said OR (
-    (by_agent = 1 OR by_role = 1 OR agent_says = 'unsure' OR role_says = 'unsure')
-    AND (by_agent <> agent_stated OR by_role <> role_stated)
-)
-UNION ALL
-SELECT agent_id, role_id, 'removed', agent_stated = 1, role_stated = 1, CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT),
-    sync.sync_day, sync.source
-FROM next CROSS JOIN sync
-WHERE NOT is_said AND by_agent = 0 AND by_role = 0 AND agent_says <> 'unsure' AND role_says <> 'unsure'"""
-
-_PAIR = {
-    "agent_id": "agent_id",
-    "role_id": "role_id",
-    "by_agent": "said_by_agent::INT",
-    "by_role": "said_by_role::INT",
+_PAIR: Mapping[str, tuple[Literal["BIGINT"], str]] = {
+    "agent_id": ("BIGINT", "agent_id"),
+    "role_id": ("BIGINT", "role_id"),
+    "by_agent": ("BIGINT", "said_by_agent::INT"),
+    "by_role": ("BIGINT", "said_by_role::INT"),
 }
 
 _ASSIGNED = "SELECT count(*) FROM agent_role_mapping WHERE status = 'assigned'"
 
 AGENT_ROLES = Pipeline(
-    sources=(MASTER_LIST, ROSTER, ADMIN_ROLES),
-    known=(
-        Known("assigned", "agent_role_mapping", _PAIR, where="status = 'assigned'"),
-        Known("waiting", "unlinked_agent_roles", _PAIR),
-        Known("known_agents", "agents", {"agent_id": "agent_id", "as_of": "to_char(as_of, 'YYYYMMDD')::INT"}),
+    inputs=(MASTER_LIST, ROSTER, ADMIN_ROLES),
+    relations=(*NAMED_AGENTS, elements(ROLE_IDS)),
+    snapshots=(
+        Snapshot("assigned", "agent_role_mapping", _PAIR, where="status = 'assigned'"),
+        Snapshot("waiting", "unlinked_agent_roles", _PAIR),
+        Snapshot("known_agents", "agents", {"agent_id": ("BIGINT", "agent_id"), "as_of": ("DATE", "as_of")}),
     ),
-    staging=(Staging("stg_agent_roles", _STG_AGENT_ROLES),),
+    staging=(StagingTable("stg_agent_roles", read_select("stg_agent_roles")),),
     publication=Publication(
         pipeline="agent_roles",
         file="012_upsert_agent_roles.sql",
-        errors="agent_role_pipeline_errors",
-        feeds={
+        quarantine_table="agent_role_pipeline_errors",
+        tables={
             "agent_role_mapping": ("agent_details.role_ids", "agents.role_ids", "admin_roles.agent_ids"),
             "agent_role_history": (),
         },
-        stages={"agent_role_mapping": "stg_agent_roles"},
-        changes="stg_agent_role_changes",
+        staging_tables={"agent_role_mapping": "stg_agent_roles"},
+        changes_table="stg_agent_role_changes",
         key=("agent_id", "role_id"),
-        who="""SELECT agent.name || ': ' || role.name FROM agents AS agent CROSS JOIN roles AS role
+        label_sql="""SELECT agent.name || ': ' || role.name FROM agents AS agent CROSS JOIN roles AS role
         WHERE agent.agent_id = %s AND role.role_id = %s""",
-        otherwise="SELECT deskroll_link_agent_roles()",
+        refresh_sql="SELECT deskroll_link_agent_roles()",
         guards=(
-            Guard("role assignments", "be removed", who=membership("lose", "roles")),
-            Guard("role assignments", "be added", who=membership("get", "roles"), is_gain=True),
+            Guard("role assignments", "be removed", label_sql=membership("lose", "roles")),
+            Guard("role assignments", "be added", label_sql=membership("get", "roles"), is_gain=True),
         ),
     ),
     facts=(("roles assigned to agents", _ASSIGNED),),

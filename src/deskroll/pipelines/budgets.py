@@ -1,7 +1,7 @@
 """The budgets pipeline: what may be spent, and what was, in the current period of each budget."""
 
 from deskroll.spec.contract import BOOLEAN, DATE, DECIMAL, JSON_KIND, KEY, NOT_NEGATIVE, TEXT, Contract, Rule, column
-from deskroll.spec.pipeline import Pipeline, Publication, Source, Staging
+from deskroll.spec.pipeline import Input, Pipeline, Publication, StagingTable
 
 _BUDGET = (
     column("budget_id", KEY, "id", required=True),
@@ -34,16 +34,16 @@ _STG_BUDGETS = f"""SELECT {", ".join(f.name for f in _BUDGET if f.name != "perio
 FROM budgets_valid"""
 
 BUDGETS = Pipeline(
-    sources=(Source("budgets", "budgets", _CONTRACT),),
-    staging=(Staging("stg_budgets", _STG_BUDGETS),),
+    inputs=(Input("budgets", "budgets", _CONTRACT),),
+    staging=(StagingTable("stg_budgets", _STG_BUDGETS),),
     publication=Publication(
         pipeline="budgets",
         file="030_upsert_budgets.sql",
-        errors="budget_pipeline_errors",
-        feeds={"budgets": ("budgets",)},
-        changes="stg_budget_changes",
+        quarantine_table="budget_pipeline_errors",
+        tables={"budgets": ("budgets",)},
+        changes_table="stg_budget_changes",
         key=("budget_id",),
-        who="SELECT name FROM budgets WHERE budget_id = %s",
+        label_sql="SELECT name FROM budgets WHERE budget_id = %s",
     ),
     facts=(("budgets", "SELECT count(*) FROM budgets"),),
 )

@@ -2,12 +2,11 @@
 
 from deskroll.spec.contract import BOOLEAN, DECIMAL, KEY, TEXT, TIMESTAMP, Contract, column
 from deskroll.spec.pipeline import (
-    ORDERED_TIME,
-    Drift,
+    Discrepancy,
+    Input,
     Pipeline,
     Publication,
-    Source,
-    Staging,
+    StagingTable,
     in_the_future,
     unknown_values,
 )
@@ -33,39 +32,39 @@ _CARD = (
     column("updated_time", TIMESTAMP, "updatedTime"),
 )
 
-_CONTRACT = Contract("cards", _CARD, key="card_id", newest="updated_time", is_dated=True)
+_CONTRACT = Contract("cards", _CARD, key="card_id", version_by="updated_time", is_dated=True)
 
 _STG_CARDS = f"""SELECT {", ".join(f.name for f in _CARD)}, source_file, record_index, is_superseded AS is_rejected,
-    {ORDERED_TIME}
-FROM cards_valid CROSS JOIN sync"""
+    ordered_time
+FROM cards_valid"""
 
-_UNKNOWN_HOLDERS = Drift(
+_UNKNOWN_HOLDERS = Discrepancy(
     """SELECT 'usable cards without a known holder', count(*), (array_agg(card_id ORDER BY card_id))[:3]
     FROM cards_without_known_holder"""
 )
 
 CARDS = Pipeline(
-    sources=(Source("cards", "cards", _CONTRACT),),
-    staging=(Staging("stg_cards", _STG_CARDS),),
+    inputs=(Input("cards", "cards", _CONTRACT),),
+    staging=(StagingTable("stg_cards", _STG_CARDS),),
     publication=Publication(
         pipeline="cards",
         file="031_upsert_cards.sql",
-        errors="card_pipeline_errors",
-        feeds={"cards": ("cards",)},
-        changes="stg_card_changes",
+        quarantine_table="card_pipeline_errors",
+        tables={"cards": ("cards",)},
+        changes_table="stg_card_changes",
         key=("card_id",),
-        who="SELECT coalesce(name, card_id) FROM cards WHERE card_id = %s",
-        drift=(
+        label_sql="SELECT coalesce(name, card_id) FROM cards WHERE card_id = %s",
+        discrepancies=(
             in_the_future("cards", "card_id", "updated_time"),
             in_the_future("cards", "card_id", "created_time"),
             unknown_values("stg_cards", "card_id", "status", "ACTIVATED", "NOT_ACTIVATED", "FROZEN", "DELETED"),
             unknown_values("stg_cards", "card_id", "type", "PHYSICAL", "VIRTUAL_MEMBER", "VIRTUAL_VENDOR"),
-            Drift(
+            Discrepancy(
                 """SELECT 'card limits below zero', count(*), (array_agg(card_id ORDER BY card_id))[:3]
                 FROM stg_cards WHERE least(current_limit, recurring_limit) < 0"""
             ),
         ),
-        always=(_UNKNOWN_HOLDERS,),
+        standing_discrepancies=(_UNKNOWN_HOLDERS,),
     ),
     facts=(
         ("cards", "SELECT count(*) FROM cards"),

@@ -1,7 +1,7 @@
 """The groups pipeline: groups, their members, and which of them have anyone left."""
 
 from deskroll.spec.contract import BIGINT, TEXT, TIMESTAMP, Contract, column, ids, states
-from deskroll.spec.pipeline import Drift, Guard, Pipeline, Publication, Source, Staging, membership
+from deskroll.spec.pipeline import Discrepancy, Guard, Input, Pipeline, Publication, StagingTable, membership
 
 _AGENT_IDS = ids("agent_ids", "agent_id")
 
@@ -13,7 +13,7 @@ _GROUP = (
     column("updated_at", TIMESTAMP),
 )
 
-_GROUPS = Contract("groups", _GROUP, key="group_id", newest="updated_at", lists=(_AGENT_IDS,), alias="name")
+_GROUPS = Contract("groups", _GROUP, key="group_id", version_by="updated_at", lists=(_AGENT_IDS,), alias="name")
 
 # A group whose newest record was rejected is there, and what is stored of it stays; the row carries the values of an
 # older record, if there is one, for a group that is not yet known.
@@ -23,7 +23,7 @@ FROM admin_groups_valid
 UNION ALL
 SELECT group_id, CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT), CAST(NULL AS TIMESTAMPTZ),
     CAST(NULL AS TIMESTAMPTZ), CAST(NULL AS VARCHAR), CAST(NULL AS BIGINT), true, false
-FROM admin_groups_checked_rejected ANTI JOIN admin_groups_valid USING (group_id)"""
+FROM admin_groups_rejected ANTI JOIN admin_groups_valid USING (group_id)"""
 
 _MEMBERS = "SELECT group_id, agent_id, source_file, record_index FROM admin_groups_agent_ids_valid"
 
@@ -35,29 +35,30 @@ LEFT JOIN {} AS there ON there.agent_id = here.agent_id AND there.group_id = her
 WHERE there.agent_id IS NULL"""
 
 GROUPS = Pipeline(
-    sources=(Source("admin_groups", "groups", _GROUPS),),
-    staging=(Staging("stg_groups", _STG_GROUPS), Staging("stg_group_membership", _MEMBERS)),
+    inputs=(Input("admin_groups", "groups", _GROUPS),),
+    staging=(StagingTable("stg_groups", _STG_GROUPS), StagingTable("stg_group_membership", _MEMBERS)),
     publication=Publication(
         pipeline="groups",
         file="020_upsert_groups.sql",
-        errors="group_pipeline_errors",
-        feeds={"groups": ("admin_groups",), "group_membership": ("admin_groups.agent_ids",)},
-        changes="stg_group_changes",
+        quarantine_table="group_pipeline_errors",
+        tables={"groups": ("admin_groups",), "group_membership": ("admin_groups.agent_ids",)},
+        changes_table="stg_group_changes",
         key=("group_id",),
-        who="SELECT name FROM groups WHERE group_id = %s",
-        otherwise="SELECT deskroll_link_group_members(), deskroll_mark_inactive_groups()",
+        deactivating=("inactivated",),
+        label_sql="SELECT name FROM groups WHERE group_id = %s",
+        refresh_sql="SELECT deskroll_link_group_members(), deskroll_mark_inactive_groups()",
         guards=(
-            Guard("members of groups", "be removed", who=membership("leave", "groups")),
-            Guard("members of groups", "be added", who=membership("join", "groups"), is_gain=True, is_noted=True),
+            Guard("members of groups", "be removed", label_sql=membership("leave", "groups")),
+            Guard("members of groups", "be added", label_sql=membership("join", "groups"), is_gain=True, is_noted=True),
             Guard(
                 "parents of groups",
                 "be lost",
-                who="SELECT format('%%s (%%s)', left(name, 60), group_id) FROM groups WHERE group_id = %(id)s",
+                label_sql="SELECT format('%%s (%%s)', left(name, 60), group_id) FROM groups WHERE group_id = %(id)s",
             ),
         ),
-        drift=(
-            Drift(_ONE_SIDED.format("agent", "agent_group_membership", "group_membership")),
-            Drift(_ONE_SIDED.format("group", "group_membership", "agent_group_membership")),
+        discrepancies=(
+            Discrepancy(_ONE_SIDED.format("agent", "agent_group_membership", "group_membership")),
+            Discrepancy(_ONE_SIDED.format("group", "group_membership", "agent_group_membership")),
         ),
     ),
     facts=(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from deskroll.spec.contract import BIGINT, BOOLEAN, INTEGER, TEXT, TIMESTAMP, Contract, column, ids, supersedes
-from deskroll.spec.pipeline import Pipeline, Publication, Source, Staging
+from deskroll.spec.pipeline import Input, Pipeline, Publication, StagingTable
 
 _ROLE = (
     column("role_id", BIGINT, "id", required=True),
@@ -17,9 +17,9 @@ _ROLE = (
 
 _AGENT_IDS = ids("agent_ids", "agent_id")
 
-_CONTRACT = Contract("roles", _ROLE, key="role_id", newest="updated_at", alias="name")
-_ROLES = Source("roles", "roles", _CONTRACT)
-ADMIN_ROLES = Source("admin_roles", "roles", replace(_CONTRACT, name="admin_roles", lists=(_AGENT_IDS,)), absent="")
+_CONTRACT = Contract("roles", _ROLE, key="role_id", version_by="updated_at", alias="name")
+_ROLES = Input("roles", "roles", _CONTRACT)
+ADMIN_ROLES = Input("admin_roles", "roles", replace(_CONTRACT, name="admin_roles", lists=(_AGENT_IDS,)), absent="")
 
 _COLUMNS = ", ".join(f.name for f in _ROLE)
 
@@ -38,25 +38,25 @@ _STG_ROLES = f"""WITH valid AS (
     ) WHERE nth = 1
 ), superseded AS (
     SELECT DISTINCT valid.role_id FROM valid JOIN (
-        SELECT role_id, updated_at, source_file, record_index FROM roles_checked_rejected
+        SELECT role_id, updated_at, source_file, record_index FROM roles_rejected
         UNION ALL
-        SELECT role_id, updated_at, source_file, record_index FROM admin_roles_checked_rejected
+        SELECT role_id, updated_at, source_file, record_index FROM admin_roles_rejected
     ) AS bad ON bad.role_id = valid.role_id AND {supersedes(_CONTRACT, "bad", "valid")}
 )
 SELECT {_COLUMNS}, superseded.role_id IS NOT NULL AS is_rejected
 FROM valid LEFT JOIN superseded USING (role_id)"""
 
 ROLES = Pipeline(
-    sources=(_ROLES, ADMIN_ROLES),
-    staging=(Staging("stg_roles", _STG_ROLES),),
+    inputs=(_ROLES, ADMIN_ROLES),
+    staging=(StagingTable("stg_roles", _STG_ROLES),),
     publication=Publication(
         pipeline="roles",
         file="011_upsert_roles.sql",
-        errors="role_pipeline_errors",
-        feeds={"roles": ("roles", "admin_roles")},
-        changes="stg_role_changes",
+        quarantine_table="role_pipeline_errors",
+        tables={"roles": ("roles", "admin_roles")},
+        changes_table="stg_role_changes",
         key=("role_id",),
-        who="SELECT name FROM roles WHERE role_id = %s",
+        label_sql="SELECT name FROM roles WHERE role_id = %s",
     ),
     facts=(("roles", "SELECT count(*) FROM roles"),),
 )

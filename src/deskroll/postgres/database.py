@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,15 @@ from deskroll.settings import Settings
 OLDEST: Final = 14
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Session:
+    """The database of a run: a connection that holds it, its URL for more of them, and how a person is told of it."""
+
+    connection: Connection
+    url: str = field(repr=False)
+    place: str
 
 
 def url_of(settings: Settings) -> str:
@@ -147,17 +157,17 @@ def _check_server(connection: Connection) -> None:
 
 
 @contextmanager
-def usable(connection: Connection, url: str) -> Iterator[Connection]:
-    """A connection that takes a query: this one, or a new one if it was lost or a query on it was interrupted.
+def usable(session: Session) -> Iterator[Connection]:
+    """A connection that takes a query: the session's, or a new one if it was lost or a query on it was interrupted.
 
     Raises:
         DatabaseError: none can be had.
     """
-    if _takes_queries(connection):
-        yield connection
+    if _takes_queries(session.connection):
+        yield session.connection
         return
-    connection.close()
-    with connect_again(url) as another:
+    session.connection.close()
+    with connect_again(session.url) as another:
         yield another
 
 

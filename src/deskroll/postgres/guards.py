@@ -3,28 +3,21 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from psycopg import sql
 
 from deskroll.errors import UsageError
 from deskroll.postgres.database import Connection
-from deskroll.postgres.staging import StagedSource
+from deskroll.postgres.staging import StagedInput
 from deskroll.spec.pipeline import Guard
+from deskroll.verdicts import Refusal
 
 MOST_PERCENT: Final = 20
 MOST_ROWS: Final = 10
 FEWEST_OF_HALF: Final = 3  # more than half is a mass change from this number on
 _DEFAULT_MAX_REJECTED: Final = "50%"
 _NAMED: Final = 10
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a run is refused."""
-
-    kind: Literal["mass change", "empty folder", "rejected records"]
-    message: str
 
 
 @dataclass(frozen=True)
@@ -79,13 +72,15 @@ class Watch:
         self._connection = connection
         self._earlier = {guard: count_changed(connection, guard) for guard in guards}
         self._stored = {guard: _count_now(connection, guard.guarded) for guard in self._earlier if guard.folders}
-        self._is_first_load = _count_now(connection, "agents") == 0
+        self._first_loads = {
+            guard for guard in self._earlier if guard.among and not _count_now(connection, guard.among)
+        }
 
-    def find_refusals(self, sources: Iterable[StagedSource]) -> list[Refusal]:
+    def find_refusals(self, inputs: Iterable[StagedInput]) -> list[Refusal]:
         """Say what the date loses too much of, and which folders are empty that may not be."""
         found = [Refusal("mass change", why) for why in self._find_mass_changes(is_noted=False)]
         for guard, stored in self._stored.items():
-            empty = find_empty(guard, stored, sources, is_first_load=self._is_first_load)
+            empty = find_empty(guard, stored, inputs, is_first_load=guard in self._first_loads)
             found += [Refusal("empty folder", why) for why in empty]
         return found
 
@@ -125,7 +120,7 @@ def _names(connection: Connection, guard: Guard, changed: int) -> str:
     names = [
         " ".join(str(name).split())
         for id_, other_id in found
-        for (name,) in connection.execute(guard.who, {"id": id_, "other_id": other_id}).fetchall()
+        for (name,) in connection.execute(guard.label_sql, {"id": id_, "other_id": other_id}).fetchall()
     ]
     more = f" and {changed - len(names):,} more" if changed > len(names) else ""
     return ", ".join(names) + more
@@ -141,20 +136,20 @@ def allow(connection: Connection) -> None:
     )
 
 
-def find_empty(guard: Guard, stored: int, sources: Iterable[StagedSource], *, is_first_load: bool) -> Iterator[str]:
+def find_empty(guard: Guard, stored: int, inputs: Iterable[StagedInput], *, is_first_load: bool) -> Iterator[str]:
     """Say which folder is empty although there are rows that it should list."""
-    folders = [s for s in sources if s.source in guard.folders and s.found]
+    folders = [s for s in inputs if s.input in guard.folders and s.found]
     for empty in (s for s in folders if not s.records_read):
         if stored:
-            yield f"{empty.source}/ is empty, while {stored} {guard.guarded} are stored"
+            yield f"{empty.input}/ is empty, while {stored} {guard.guarded} are stored"
         for other in folders:
-            if is_first_load and empty.source == guard.roster and other.records_read:
-                yield f"{empty.source}/ is empty, while {other.source}/ has {other.records_read} records"
+            if is_first_load and empty.input == guard.roster and other.records_read:
+                yield f"{empty.input}/ is empty, while {other.input}/ has {other.records_read} records"
 
 
-def find_rejected(limits: Limits, sources: Iterable[StagedSource]) -> Iterator[str]:
+def find_rejected(limits: Limits, inputs: Iterable[StagedInput]) -> Iterator[str]:
     """Say where more records are in quarantine than a person allows: a number of all, or a share of a folder."""
-    folders = {s.source: s for s in sources if s.is_folder}  # pipelines may share one
+    folders = {s.input: s for s in inputs if s.is_folder}  # pipelines may share one
     most = limits.max_rejected or _DEFAULT_MAX_REJECTED
     limit = f"the limit is {most} (--max-rejected)"
     if not most.endswith("%"):
@@ -165,4 +160,4 @@ def find_rejected(limits: Limits, sources: Iterable[StagedSource]) -> Iterator[s
     fewest = 0 if limits.max_rejected else FEWEST_OF_HALF
     for s in folders.values():
         if s.rejected >= fewest and s.rejected * 100 > s.records_read * float(most.removesuffix("%")):
-            yield f"{s.rejected} of {s.records_read} records of {s.source}/ were rejected; {limit}"
+            yield f"{s.rejected} of {s.records_read} records of {s.input}/ were rejected; {limit}"

@@ -5,6 +5,7 @@ from dataclasses import astuple, dataclass
 from datetime import date, datetime
 from typing import Literal
 
+from deskroll.postgres.counts import DiscrepancyCount, TableCounts
 from deskroll.postgres.database import Connection
 from deskroll.postgres.explain import explained
 
@@ -13,45 +14,18 @@ Status = Literal["succeeded", "failed", "refused"]
 
 @dataclass(frozen=True)
 class Run:
-    """One execution: its number, the day it stands for, and when it began."""
+    """One execution: its number, the day it stands for, where its records come from, and when it began."""
 
     run_id: int
     sync_day: str
     sync_date: date
-    source: str
+    origin: str
     engine: str
     started_at: datetime
+    is_plan: bool = False
 
 
-@dataclass(frozen=True)
-class TableCounts:
-    """What a run did to one final table; see the table sync_run_tables."""
-
-    pipeline: str
-    table: str
-    records_read: int
-    duplicates: int
-    rejected: int
-    staged: int
-    inserted: int
-    updated: int
-    unchanged: int
-    deactivated: int
-    removed: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class DriftCount:
-    """How many rows do not agree in a run, and the ids of some; see the table sync_run_drift."""
-
-    pipeline: str
-    drift: str
-    rows: int
-    examples: tuple[str, ...]
-
-
-def begin(connection: Connection, sync_day: str, sync_date: date, source: str, engine: str) -> Run:
+def begin(connection: Connection, sync_day: str, sync_date: date, origin: str, engine: str) -> Run:
     """Number a run and note when it began; nothing is written yet."""
     with explained():
         row = connection.execute(
@@ -59,7 +33,7 @@ def begin(connection: Connection, sync_day: str, sync_date: date, source: str, e
         ).fetchone()
     assert row is not None
     run_id, started_at = row
-    return Run(run_id, sync_day, sync_date, source, engine, started_at)
+    return Run(run_id, sync_day, sync_date, origin, engine, started_at)
 
 
 def record(
@@ -68,7 +42,7 @@ def record(
     status: Status,
     message: str | None,
     tables: Iterable[TableCounts] = (),
-    drift: Iterable[DriftCount] = (),
+    discrepancies: Iterable[DiscrepancyCount] = (),
 ) -> None:
     """Write a run down, in the transaction at hand."""
     with explained():
@@ -82,10 +56,11 @@ def record(
                 f"INSERT INTO sync_run_tables VALUES (%s, {', '.join(['%s'] * 12)})",
                 [run.run_id, *astuple(table)],
             )
-        for one in drift:
+        for one in discrepancies:
             connection.execute(
-                "INSERT INTO sync_run_drift VALUES (%s, %s, %s, %s, %s)",
-                [run.run_id, one.pipeline, one.drift, one.rows, list(one.examples)],
+                """INSERT INTO sync_run_drift (run_id, pipeline, kind, drift, rows, examples)
+                VALUES (%s, %s, %s, %s, %s, %s)""",
+                [run.run_id, one.pipeline, one.kind, one.discrepancy, one.rows, list(one.examples)],
             )
 
 
@@ -100,10 +75,12 @@ def published_after(connection: Connection, pipelines: Iterable[str], than: date
     return dict(rows)
 
 
-def roster_since(connection: Connection) -> date | None:
-    """The oldest date whose day had a roster; None: no day yet."""
+def roster_since(connection: Connection, pipelines: Iterable[str]) -> date | None:
+    """The oldest date whose day had the folder that must return; None: no day of these pipelines had it yet."""
     with explained():
-        row = connection.execute("SELECT roster_since FROM sync_watermarks WHERE pipeline = 'agents'").fetchone()
+        row = connection.execute(
+            "SELECT min(roster_since) FROM sync_watermarks WHERE pipeline = ANY (%s)", [list(pipelines)]
+        ).fetchone()
     assert row is not None
     since: date | None = row[0]
     return since

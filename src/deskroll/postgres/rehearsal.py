@@ -16,7 +16,7 @@ from deskroll.postgres.server import embedded
 
 
 @contextmanager
-def rehearsal(source: Connection, home: Path) -> Iterator[str]:
+def rehearse(source: Connection, home: Path) -> Iterator[str]:
     """The URL of a migrated database with the rows of `source`'s final tables, for as long as the context lasts.
 
     Raises:

@@ -9,9 +9,9 @@ import psycopg
 from psycopg import sql
 
 from deskroll.errors import DatabaseError
-from deskroll.postgres.database import Connection, connect_again
+from deskroll.postgres.database import Connection, Session, connect_again
 from deskroll.postgres.explain import explained
-from deskroll.spec.pipeline import Known
+from deskroll.spec.pipeline import Snapshot
 
 _PAGES: Final = 16 * 1024  # of 8 KiB, in one part
 
@@ -22,7 +22,7 @@ class CopyOut:
 
     url: str = field(repr=False)
     snapshot: str
-    known: Known
+    relation: Snapshot
     begin: int
     end: int
 
@@ -33,9 +33,9 @@ class CopyOut:
             DatabaseError: the database cannot be used from here, or refuses.
         """
         copy_out = sql.SQL("COPY (SELECT {} FROM {} WHERE {} AND ctid >= {} AND ctid < {}) TO STDOUT").format(
-            sql.SQL(", ").join(map(sql.SQL, self.known.columns.values())),
-            sql.Identifier(self.known.table),
-            sql.SQL(self.known.where),
+            sql.SQL(", ").join((sql.SQL(select) for _, select in self.relation.columns.values())),
+            sql.Identifier(self.relation.table),
+            sql.SQL(self.relation.where),
             sql.Literal(f"({self.begin},0)"),
             sql.Literal(f"({self.end},0)"),
         )
@@ -55,22 +55,23 @@ Part = Callable[[], Iterator[bytes]]
 
 
 @contextmanager
-def parts(connection: Connection, url: str, relations: Sequence[Known]) -> Iterator[list[tuple[Known, list[Part]]]]:
+def parts(session: Session, relations: Sequence[Snapshot]) -> Iterator[list[tuple[Snapshot, list[Part]]]]:
     """The parts of each relation, all of one moment; they can be read until the context ends."""
     if not relations:
         yield []
         return
+    connection = session.connection
     with explained(), connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         ((snapshot,),) = connection.execute("SELECT pg_export_snapshot()").fetchall()
-        yield [(known, _parts(connection, url, snapshot, known)) for known in relations]
+        yield [(relation, _parts(session, snapshot, relation)) for relation in relations]
 
 
-def _parts(connection: Connection, url: str, snapshot: str, known: Known) -> list[Part]:
-    ((pages,),) = connection.execute(
-        "SELECT pg_relation_size(%s::REGCLASS) / current_setting('block_size')::BIGINT", [known.table]
+def _parts(session: Session, snapshot: str, relation: Snapshot) -> list[Part]:
+    ((pages,),) = session.connection.execute(
+        "SELECT pg_relation_size(%s::REGCLASS) / current_setting('block_size')::BIGINT", [relation.table]
     ).fetchall()
-    return [CopyOut(url, snapshot, known, at, at + _PAGES) for at in range(0, pages, _PAGES)]
+    return [CopyOut(session.url, snapshot, relation, at, at + _PAGES) for at in range(0, pages, _PAGES)]
 
 
 def names(connection: Connection, table: str, key: str, name: str) -> list[tuple[int, str]]:

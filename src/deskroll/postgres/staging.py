@@ -5,17 +5,20 @@ copies into a table of its own: it may fail half way, or be made twice, and only
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from datetime import date
 from typing import Final, Literal
 
 from psycopg import sql
+from psycopg.rows import class_row
 
-from deskroll.postgres.database import Connection, connect_again
+from deskroll.postgres.database import Connection, Session, connect_again
 from deskroll.postgres.explain import explained
 from deskroll.postgres.locks import load_for
+from deskroll.postgres.session import backend_pid
+from deskroll.verdicts import Note
 
 _SIDE_BY_SIDE: Final = 4
 _ATTEMPT: Final = "stg_attempt_"
@@ -31,25 +34,43 @@ class StagedSync:
     pipeline: str
     sync_day: str
     sync_date: date
-    source: str
+    origin: str
     engine: str
     fingerprint: str | None = None
     purpose: Purpose = "sync"
 
 
 @dataclass(frozen=True)
-class StagedSource:
+class StagedInput:
     """What was read of one folder, or of one list in its records; see the table stg_sync_sources."""
 
     pipeline: str
-    source: str
+    input: str
     is_folder: bool
     found: bool
     complete: bool
     records_read: int
     duplicates: int
     rejected: int
-    notes: tuple[str, ...] = ()
+    incomplete_because: str = ""
+    passed_over: str = ""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What is in staging: what was read, the rows of each table, and the pipelines whose files were not read again."""
+
+    inputs: list[StagedInput]
+    rows: dict[str, int]
+    reused: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def once(self, order: Sequence[str]) -> tuple[StagedInput, ...]:
+        """What was read, each input once, though pipelines share some; `order` are the names of all pipelines."""
+        first: dict[str, StagedInput] = {}
+        for one in sorted(self.inputs, key=lambda i: (order.index(i.pipeline), i.input)):
+            first.setdefault(one.input, one)
+        return tuple(first.values())
 
 
 @dataclass(frozen=True)
@@ -63,11 +84,11 @@ class StagedTable:
 
 @dataclass(frozen=True)
 class Load:
-    """The rows of one staging table; `write` has them copied in COPY's text format, a partition a call."""
+    """The rows of one staging table; `copy_out` has them copied in COPY's text format, a partition a call."""
 
     table: str
     columns: list[str]
-    write: Callable[[Callable[[Iterator[bytes]], str]], list[str]]
+    copy_out: Callable[[Callable[[Iterator[bytes]], str]], list[str]]
     is_distributed: bool
 
 
@@ -82,20 +103,22 @@ def begin(connection: Connection, pipelines: Iterable[str]) -> None:
     _drop_attempts(connection)
 
 
-def load(url: str, holder: int, loads: Iterable[Load]) -> list[StagedTable]:
-    """Rewrite staging tables, side by side, for the run of which the connection `holder` has the lock."""
+def load(session: Session, loads: Iterable[Load]) -> list[StagedTable]:
+    """Rewrite staging tables, side by side."""
+    holder = backend_pid(session.connection)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        return list(pool.map(lambda one: _load(url, holder, one, anew=True), loads))
+        return list(pool.map(lambda one: _load(session.url, holder, one, anew=True), loads))
 
 
-def add(url: str, holder: int, one: Load) -> StagedTable:
+def add(session: Session, one: Load) -> StagedTable:
     """Add rows to a staging table that several pipelines share."""
-    return _load(url, holder, one, anew=False)
+    return _load(session.url, backend_pid(session.connection), one, anew=False)
 
 
 def _load(url: str, holder: int, one: Load, *, anew: bool) -> StagedTable:
+    """Load one table, for the run of which the connection of the process `holder` has the lock."""
     table, columns = sql.Identifier(one.table), _listed(one.columns)
-    attempts = one.write(Attempt(url, one.table, tuple(one.columns))) if one.is_distributed else []
+    attempts = one.copy_out(Attempt(url, one.table, tuple(one.columns))) if one.is_distributed else []
     with explained(), connect_again(url) as connection, connection.transaction():
         load_for(connection, holder)
         if anew:
@@ -103,7 +126,7 @@ def _load(url: str, holder: int, one: Load, *, anew: bool) -> StagedTable:
         if one.is_distributed:
             rows = sum(_take(connection, attempt, table, columns) for attempt in attempts)
         else:
-            (rows,) = map(int, one.write(lambda chunks: str(_copy(connection, table, columns, chunks, freeze=anew))))
+            (rows,) = map(int, one.copy_out(lambda chunks: str(_copy(connection, table, columns, chunks, freeze=anew))))
         if anew:
             connection.execute(sql.SQL("ANALYZE {}").format(table))
         ((loaded_by,),) = connection.execute("SELECT pg_current_xact_id()::xid::TEXT").fetchall()
@@ -170,7 +193,7 @@ def _drop_attempts(connection: Connection) -> None:
 
 
 def finish(
-    connection: Connection, sync: StagedSync, sources: Iterable[StagedSource], tables: Iterable[StagedTable]
+    connection: Connection, sync: StagedSync, inputs: Iterable[StagedInput], tables: Iterable[StagedTable]
 ) -> None:
     """Say what staging of a pipeline holds."""
     _drop_attempts(connection)
@@ -179,12 +202,12 @@ def finish(
             """INSERT INTO stg_syncs (pipeline, sync_day, sync_date, source, engine, fingerprint, purpose)
             VALUES (%s, %s, %s, %s, %s, %s, %s)
             ON CONFLICT (pipeline) DO UPDATE SET sync_date = EXCLUDED.sync_date, purpose = EXCLUDED.purpose""",
-            [sync.pipeline, sync.sync_day, sync.sync_date, sync.source, sync.engine, sync.fingerprint, sync.purpose],
+            [sync.pipeline, sync.sync_day, sync.sync_date, sync.origin, sync.engine, sync.fingerprint, sync.purpose],
         )
-        for s in sources:
+        for one in inputs:
             connection.execute(
-                f"INSERT INTO stg_sync_sources VALUES ({', '.join(['%s'] * 9)}) ON CONFLICT DO NOTHING",
-                [*astuple(s)[:-1], list(s.notes)],
+                f"INSERT INTO stg_sync_sources VALUES ({', '.join(['%s'] * 10)}) ON CONFLICT DO NOTHING",
+                astuple(one),
             )
         for t in tables:
             connection.execute(
@@ -193,14 +216,27 @@ def finish(
             )
 
 
-def staged(connection: Connection) -> tuple[list[StagedSync], list[StagedSource]]:
+def staged(connection: Connection) -> tuple[list[StagedSync], list[StagedInput]]:
     """What staging holds, of all pipelines."""
     with explained():
-        syncs = connection.execute(
-            "SELECT pipeline, sync_day, sync_date, source, engine, fingerprint, purpose FROM stg_syncs"
-        ).fetchall()
-        sources = connection.execute("SELECT * FROM stg_sync_sources ORDER BY pipeline, source").fetchall()
-    return [StagedSync(*row) for row in syncs], [replace(StagedSource(*row), notes=tuple(row[-1])) for row in sources]
+        syncs = (
+            connection.cursor(row_factory=class_row(StagedSync))
+            .execute(
+                """SELECT pipeline, sync_day, sync_date, source AS origin, engine, fingerprint, purpose
+            FROM stg_syncs"""
+            )
+            .fetchall()
+        )
+        inputs = (
+            connection.cursor(row_factory=class_row(StagedInput))
+            .execute(
+                """SELECT pipeline, source AS input, is_folder, found, complete, records_read, duplicates, rejected,
+                incomplete_because, passed_over
+            FROM stg_sync_sources ORDER BY pipeline, source"""
+            )
+            .fetchall()
+        )
+    return syncs, inputs
 
 
 def mark_published(connection: Connection, pipelines: list[str]) -> None:
@@ -213,10 +249,10 @@ def mark_published(connection: Connection, pipelines: list[str]) -> None:
 def tables(connection: Connection, pipeline: str) -> list[StagedTable]:
     """What was loaded into a pipeline's staging tables."""
     with explained():
-        rows = connection.execute(
-            "SELECT table_name, rows, loaded_by FROM stg_sync_tables WHERE pipeline = %s", [pipeline]
+        cursor = connection.cursor(row_factory=class_row(StagedTable))
+        return cursor.execute(
+            "SELECT table_name AS table, rows, loaded_by FROM stg_sync_tables WHERE pipeline = %s", [pipeline]
         ).fetchall()
-    return [StagedTable(*row) for row in rows]
 
 
 def is_untouched(connection: Connection, pipeline: str, loaded: Iterable[StagedTable]) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final
+from typing import Final, Literal
 
 from deskroll.spec.contract import Contract
 
@@ -11,58 +11,42 @@ _AGENT: Final = "SELECT format('%%s (%%s)', left(name, 60), agent_id) FROM agent
 
 
 @dataclass(frozen=True)
-class Source:
+class Input:
     """One folder of a day, and the contract of its records.
 
     `resource` is the key under which an envelope in that folder has its records, and the final table that they end in.
-    `absent` says what a day without the folder means; it is empty if that is nothing to speak of.
+    `absent` says what a day without the folder means; it is empty if that is not worth a note. If `must_return`, a day
+    without the folder is incomplete once an earlier day had it.
     """
 
     folder: str
     resource: str
     contract: Contract
     absent: str = "what it would say stays as it is"
+    must_return: bool = False
 
-    @property
-    def as_read(self) -> str:
-        """The relation of all its records as they were read; see `compile.check_records`."""
-        return f"{self.folder}_as_read"
+    def relation(self, state: str, item: Contract | None = None) -> str:
+        """The relation of its records, or of the elements of one of their lists, in a state such as `valid`.
 
-    @property
-    def checked(self) -> str:
-        """The relation of all its records, each with what is wrong with it, and an id if it was identified."""
-        return f"{self.folder}_checked"
+        `transform.compile` says which states there are.
+        """
+        return f"{self.folder}_{item.name}_{state}" if item else f"{self.folder}_{state}"
 
-    @property
-    def rejected(self) -> str:
-        """The relation of its rejected records whose key is known, one a key; see `compile.rejected`."""
-        return f"{self.folder}_checked_rejected"
-
-    @property
-    def valid(self) -> str:
-        """The relation of its valid records, one a key; see `compile.newest`."""
-        return f"{self.folder}_valid"
-
-    def list_name(self, name: str) -> str:
+    def list_name(self, item: Contract) -> str:
         """What the ledger calls one of its records' lists."""
-        return f"{self.folder}.{name}"
-
-    def list_checked(self, name: str) -> str:
-        """The relation of all elements of one of its records' lists."""
-        return f"{self.folder}_{name}_checked"
-
-    def list_valid(self, name: str) -> str:
-        """The relation of the valid elements of one of its records' lists, one a key."""
-        return f"{self.folder}_{name}_valid"
-
-
-# By which the newer record wins: one that is later than the day after the sync date counts as one of that date.
-ORDERED_TIME: Final = """CASE WHEN CAST(updated_time AS DATE) > CAST(sync.sync_date + INTERVAL 1 DAY AS DATE)
-        THEN CAST(sync.sync_date AS TIMESTAMPTZ) ELSE updated_time END AS ordered_time"""
+        return f"{self.folder}.{item.name}"
 
 
 @dataclass(frozen=True)
-class Staging:
+class Relation:
+    """A SELECT with a name, which later SELECTs of the pipeline use."""
+
+    name: str
+    select: str
+
+
+@dataclass(frozen=True)
+class StagingTable:
     """A staging table, and the SELECT that fills it; the SELECT's column names are the table's."""
 
     table: str
@@ -70,12 +54,15 @@ class Staging:
 
 
 @dataclass(frozen=True)
-class Known:
-    """The relation `name`: `columns`, each with SQL that makes a whole number, of the rows of `table` where `where`."""
+class Snapshot:
+    """Rows of a final table as they stand: the relation `name` of the rows of `table` for which `where` is true.
+
+    `columns` gives each column its type, BIGINT or DATE, and its SQL in PostgreSQL.
+    """
 
     name: str
     table: str
-    columns: Mapping[str, str]
+    columns: Mapping[str, tuple[Literal["BIGINT", "DATE"], str]]
     where: str = "true"
 
 
@@ -84,19 +71,20 @@ class Guard:
     """What a date must not change much of.
 
     `guarded` names it as the views guarded_now and guarded_changes do. The guard counts what is lost or, with
-    `is_gain`, what is new. `would` says what happens to it; `who` is a SELECT that names one by `id` and `other_id`.
-    With `is_noted` a mass change is told and not refused, as it loses nothing.
-    None of `folders` may be empty while any is stored; nor may `roster`, one of them, on a first load, if another has
-    records.
+    `is_gain`, what is new. `would` says what happens to it; `label_sql` is a SELECT that names one by `id` and
+    `other_id`. With `is_noted` a mass change is told and not refused, as it loses nothing.
+    None of `folders` may be empty while any is stored. Nor may `roster`, one of them, be empty on a first load if
+    another folder has records; on a first load nothing is stored of `among`, which are the guarded and all like them.
     """
 
     guarded: str
     would: str
-    who: str = _AGENT
+    label_sql: str = _AGENT
     is_gain: bool = False
     is_noted: bool = False
     folders: tuple[str, ...] = ()
     roster: str = ""
+    among: str = ""
 
 
 def membership(verb: str, table: str) -> str:
@@ -111,24 +99,29 @@ def membership(verb: str, table: str) -> str:
 
 
 @dataclass(frozen=True)
-class Drift:
-    """What does not agree and is no error: a SELECT, when all is published, of names, counts and some ids (TEXT[])."""
+class Discrepancy:
+    """What two inputs disagree on and rejects nothing or, as `drift`, what no contract knows.
+
+    `select` runs when all is published, and selects names, counts, and some ids (TEXT[]).
+    """
 
     select: str
+    kind: Literal["discrepancy", "drift"] = "discrepancy"
 
 
-def unknown_values(table: str, key: str, column: str, *known: str) -> Drift:
-    """The values of a column of a staging table that nobody has heard of: kept, counted and named."""
-    return Drift(
+def unknown_values(table: str, key: str, column: str, *known: str) -> Discrepancy:
+    """The values of a column of a staging table that the API's documents do not name: kept, counted and shown."""
+    return Discrepancy(
         f"""SELECT 'unknown {column} ' || left({column}, 60), count(*),
         (array_agg({key} ORDER BY {key}))[:3]
-        FROM {table} WHERE {column} NOT IN ({", ".join(f"'{value}'" for value in known)}) GROUP BY 1 ORDER BY 1"""
+        FROM {table} WHERE {column} NOT IN ({", ".join(f"'{value}'" for value in known)}) GROUP BY 1 ORDER BY 1""",
+        kind="drift",
     )
 
 
-def in_the_future(pipeline: str, key: str, column: str) -> Drift:
+def in_the_future(pipeline: str, key: str, column: str) -> Discrepancy:
     """The staged rows that are later than the day after the sync date, in whatever time zone that day ends."""
-    return Drift(
+    return Discrepancy(
         f"""SELECT '{column} in the future', count(*), (array_agg(today.{key} ORDER BY today.{key}))[:3]
         FROM stg_{pipeline} AS today CROSS JOIN sync_context AS context
         WHERE (today.{column} AT TIME ZONE 'UTC')::DATE > context.sync_date + 1"""
@@ -139,47 +132,55 @@ def in_the_future(pipeline: str, key: str, column: str) -> Drift:
 class Publication:
     """How one pipeline is published.
 
-    `errors` is its quarantine. `feeds` maps each final table, the pipeline's own first, to the sources of its records.
-    `stages` names the staging table of a final table where it is not `stg_` and its name.
-    `changes` is the staging table in which the file leaves what it did, a row per `key` and `change`, and `who` a
-    SELECT that names the bearer of a key. `guards` hold back a mass change. Where a run does not publish the pipeline,
-    it runs `otherwise` in its place, when all others are published. `drift` is told of what a run publishes, `always`
-    of what there is after any run.
+    `tables` maps each final table, the pipeline's own first, to the inputs of its rows: folders, and lists in their
+    records (`folder.list`). `staging_tables` names the staging table of a final table if it is not `stg_` and its name.
+
+    The SQL `file` leaves what it did in `changes_table`, a row per `key` and `change`; `label_sql` is a SELECT that
+    names the bearer of a key. Of the changes, `deactivating` are those by which a row becomes inactive, and `untold`
+    are not shown. `ledger_notes` says of a change what the ledger writes about a run that made it; `{count}` and `{s}`,
+    the plural, are filled in.
+
+    `guards` hold back a mass change. If a run does not publish the pipeline, it runs `refresh_sql` in its place when
+    all others are published. `discrepancies` are counted in what a run publishes, `standing_discrepancies` in what
+    there is after any run.
     """
 
     pipeline: str
     file: str
-    errors: str
-    feeds: Mapping[str, tuple[str, ...]]
-    changes: str
+    quarantine_table: str
+    tables: Mapping[str, tuple[str, ...]]
+    changes_table: str
     key: tuple[str, ...]
-    who: str
-    stages: Mapping[str, str] = field(default_factory=dict)
-    otherwise: str | None = None
+    label_sql: str
+    staging_tables: Mapping[str, str] = field(default_factory=dict)
+    deactivating: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+    ledger_notes: Mapping[str, str] = field(default_factory=dict)
+    refresh_sql: str | None = None
     guards: tuple[Guard, ...] = ()
-    drift: tuple[Drift, ...] = ()
-    always: tuple[Drift, ...] = ()
+    discrepancies: tuple[Discrepancy, ...] = ()
+    standing_discrepancies: tuple[Discrepancy, ...] = ()
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """A step of the sync that ends in final tables of its own.
 
-    A SELECT may use the relations of its sources, those of `known`, and
+    A SELECT may use the relations of its inputs (see `transform.compile`), its own `relations` and `snapshots`, and
 
         sync     sync_day TEXT, source TEXT, sync_date DATE: one row
-        folders  name TEXT, found BOOLEAN, complete BOOLEAN: a row per source
+        folders  name TEXT, found BOOLEAN, complete BOOLEAN: a row per input
 
-    Pipelines may share a source: it is read once. What carries staging over, and what it is fed by, is the
-    `publication`; `known` are rows of final tables that a SELECT needs as they stand, and `facts` are the counts that
-    `deskroll status` shows, each a label and a SELECT of one column `count`.
+    Pipelines may share an input: it is read once. `facts` are the counts that `deskroll status` shows, each a label and
+    a SELECT of one column `count`.
     """
 
-    sources: tuple[Source, ...]
-    staging: tuple[Staging, ...]
+    inputs: tuple[Input, ...]
+    staging: tuple[StagingTable, ...]
     publication: Publication
+    relations: tuple[Relation, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-    known: tuple[Known, ...] = ()
 
     @property
     def name(self) -> str:
@@ -187,6 +188,6 @@ class Pipeline:
         return self.publication.pipeline
 
     @property
-    def feeds(self) -> frozenset[str]:
-        """The folders, and lists in their records (`folder.list`), whose rows it takes or puts into its quarantine."""
-        return frozenset(chain.from_iterable(self.publication.feeds.values()))
+    def input_names(self) -> frozenset[str]:
+        """The folders, and lists in their records, whose rows it takes or puts into its quarantine."""
+        return frozenset(chain.from_iterable(self.publication.tables.values()))

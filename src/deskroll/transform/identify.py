@@ -1,56 +1,55 @@
 """Whose a record is whose id cannot be read: a name that only one bears tells it."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from deskroll.engines import Engine
 from deskroll.postgres import snapshot
 from deskroll.postgres.database import Connection
-from deskroll.spec.pipeline import Source
+from deskroll.spec.pipeline import Input
 from deskroll.sql import sql_text
 
+_NOTHING: Final = """SELECT CAST(NULL AS VARCHAR) AS found_file, CAST(NULL AS BIGINT) AS found_index,
+    CAST(NULL AS BIGINT) AS found_id WHERE false"""
 
-def identify(engine: Engine, connection: Connection, source: Source, alike: Iterable[Source]) -> None:
-    """Make `dump.checked` of `dump.as_read`: give each record without a readable id the id of who bears its name.
 
-    That is an agent's e-mail address, or the name of a role or group. It tells the id if exactly one bears it: in the
-    records of the day, `alike` being all folders of that table, or among the stored rows that the day does not have. An
-    id that stands in the same folder is told by that record. The record stays rejected.
+def find_ids(engine: Engine, connection: Connection, source: Input, alike: Iterable[Input], nameless: str) -> str:
+    """Find the id of each record without a readable one by its name: a SELECT of `found_file`, `_index` and `_id`.
+
+    `nameless` is a SELECT of these records: file, index, and name, which is an agent's e-mail address or the name of a
+    role or group. It tells the id if exactly one bears it: in the records of the day, `alike` being all inputs of that
+    table, or among the stored rows that the day does not have. An id that stands in the same folder is told by that
+    record.
     """
-    contract = source.contract
-    nameless = (
-        engine.fetch(
-            f"""SELECT source_file, record_index, {contract.alias} FROM {source.as_read}
-            WHERE error_type IS NOT NULL AND {contract.key} IS NULL AND {contract.alias} IS NOT NULL"""
-        )
-        if contract.alias
-        else []
+    records = engine.fetch(nameless)
+    if not records:
+        return _NOTHING
+    bearers, here = _bearers(engine, connection, source, alike)
+    found = [
+        f"({sql_text(file)}, {index}, {key})"
+        for file, index, name in records
+        for key in bearers.get(_folded(name), ())
+        if len(bearers[_folded(name)]) == 1 and key not in here
+    ]
+    return (
+        f"SELECT * FROM (VALUES {', '.join(found)}) AS found (found_file, found_index, found_id)" if found else _NOTHING
     )
-    select = f"SELECT * FROM {source.as_read}"
-    if nameless:
-        bearers, here = _bearers(engine, connection, source, alike)
-        found = {
-            (file, index): key
-            for file, index, name in nameless
-            for key in bearers.get(_folded(name), ())
-            if len(bearers[_folded(name)]) == 1 and key not in here
-        }
-        select = _with_ids(source, found)
-    engine.create(source.checked, select)
 
 
 def _bearers(
-    engine: Engine, connection: Connection, source: Source, alike: Iterable[Source]
+    engine: Engine, connection: Connection, source: Input, alike: Iterable[Input]
 ) -> tuple[dict[str, set[int]], set[int]]:
     """Who bears which name, and whose ids stand in the folder itself."""
     key, alias = source.contract.key, source.contract.alias
     bearers: dict[str, set[int]] = {}
     of_today: set[int] = set()
     here: set[int] = set()
-    for folder in alike:
-        for bearer, name in engine.fetch(f"SELECT {key}, {alias} FROM {folder.as_read} WHERE {key} IS NOT NULL"):
+    for other in alike:
+        select = f"SELECT {key}, {alias} FROM {other.relation('read')} WHERE {key} IS NOT NULL"
+        for bearer, name in engine.fetch(select):
             bearers.setdefault(_folded(name or ""), set()).add(bearer)
             of_today.add(bearer)
-            here |= {bearer} if folder == source else set()
+            here |= {bearer} if other == source else set()
     for bearer, name in snapshot.names(connection, source.resource, key, str(alias)):
         if bearer not in of_today:
             bearers.setdefault(_folded(name), set()).add(bearer)
@@ -60,14 +59,3 @@ def _bearers(
 
 def _folded(name: str) -> str:
     return " ".join(name.split()).casefold()
-
-
-def _with_ids(source: Source, found: dict[tuple[str, int], int]) -> str:
-    rows = ", ".join(f"({sql_text(file)}, {index}, {key})" for (file, index), key in found.items())
-    if not rows:
-        return f"SELECT * FROM {source.as_read}"
-    key = source.contract.key
-    return f"""SELECT one.* EXCLUDE ({key}), coalesce(one.{key}, found.found_id) AS {key}
-FROM {source.as_read} AS one
-LEFT JOIN (SELECT * FROM (VALUES {rows}) AS found (found_file, found_index, found_id)) AS found
-    ON one.source_file = found.found_file AND one.record_index = found.found_index"""

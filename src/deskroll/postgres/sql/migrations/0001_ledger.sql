@@ -58,14 +58,16 @@ CREATE TABLE sync_run_drift (
     drift TEXT NOT NULL,
     rows BIGINT NOT NULL,
     examples TEXT[] NOT NULL DEFAULT '{}',
+    kind TEXT NOT NULL DEFAULT 'discrepancy' CHECK (kind IN ('discrepancy', 'drift')),
     PRIMARY KEY (run_id, pipeline, drift)
 );
-COMMENT ON TABLE sync_run_drift IS 'What a run found that does not agree, and is no error: one row per run and kind.';
+COMMENT ON TABLE sync_run_drift IS 'Discrepancies and drift that a run found, which reject nothing: one row each.';
 COMMENT ON COLUMN sync_run_drift.run_id IS 'The run.';
 COMMENT ON COLUMN sync_run_drift.pipeline IS 'Pipeline.';
-COMMENT ON COLUMN sync_run_drift.drift IS 'What does not agree.';
+COMMENT ON COLUMN sync_run_drift.drift IS 'What disagrees, or is not known.';
 COMMENT ON COLUMN sync_run_drift.rows IS 'How many rows, after the run or, of what was staged, in it.';
 COMMENT ON COLUMN sync_run_drift.examples IS 'Ids of some of them, if that helps.';
+COMMENT ON COLUMN sync_run_drift.kind IS 'discrepancy: two inputs, or two tables, disagree; drift: a value that no contract knows.';
 
 CREATE TABLE sync_watermarks (
     pipeline TEXT PRIMARY KEY,
@@ -142,7 +144,8 @@ CREATE UNLOGGED TABLE stg_sync_sources (
     records_read BIGINT NOT NULL,
     duplicates BIGINT NOT NULL,
     rejected BIGINT NOT NULL,
-    notes TEXT[] NOT NULL,
+    incomplete_because TEXT NOT NULL,
+    passed_over TEXT NOT NULL,
     PRIMARY KEY (pipeline, source)
 );
 COMMENT ON TABLE stg_sync_sources IS 'What was read: one row per source folder of a pipeline, and per list inside its records.';
@@ -154,7 +157,8 @@ COMMENT ON COLUMN stg_sync_sources.complete IS 'Whether all of it is there and c
 COMMENT ON COLUMN stg_sync_sources.records_read IS 'Records, or elements, read.';
 COMMENT ON COLUMN stg_sync_sources.duplicates IS 'Valid ones that lost to a newer one with the same key.';
 COMMENT ON COLUMN stg_sync_sources.rejected IS 'Those in quarantine.';
-COMMENT ON COLUMN stg_sync_sources.notes IS 'What a reader of the result must know of it: why it is incomplete, which files were passed over.';
+COMMENT ON COLUMN stg_sync_sources.incomplete_because IS 'Why a folder is incomplete; empty if it is not.';
+COMMENT ON COLUMN stg_sync_sources.passed_over IS 'Files of a folder that were not read; empty if there are none.';
 
 CREATE UNLOGGED TABLE stg_pipeline_errors (
     pipeline TEXT NOT NULL,
