@@ -18,7 +18,7 @@ import atheris
 
 with atheris.instrument_imports(include=["deskroll"]):
     from deskroll.engines import spool
-    from deskroll.input.dump import SourceFile, describe
+    from deskroll.input.dump import InputFile, describe
     from deskroll.input.files import Unreadable
     from deskroll.input.json_reader import bad_file, read_exactly
 
@@ -81,7 +81,7 @@ def agree_with_json(data: bytes, values: list[Any] | None) -> None:
         assert values is None or repr(values) == repr(document) or "\\ud" in repr(document).lower()
 
 
-def agree_with_spool(file: SourceFile, values: list[Any] | None) -> None:
+def agree_with_spool(file: InputFile, values: list[Any] | None) -> None:
     """What is laid out and is JSON has the elements of the file."""
     try:
         laid_out = b"[" + b"".join(spool._elements(file, (b'"results"', b'"agents"'))) + b"]"

@@ -472,7 +472,7 @@ def changes(outcome: sync_module.Outcome, pipeline: str = "agents") -> dict[str,
 @pytest.fixture(scope="session")
 def spark() -> Iterator["SparkSession"]:
     """The active Spark session, as in a notebook; tests that use it run in one process."""
-    from deskroll.engines.spark import check_java
+    from deskroll.engines.spark_session import check_java
 
     try:
         check_java()

@@ -29,7 +29,7 @@ BELOW_A_CYCLE = [
 
 @pytest.mark.parametrize("inactive", [False, True])
 def test_what_hangs_below_a_cycle_is_drawn_there_once(inactive: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    report.tell_groups(BELOW_A_CYCLE, 10, inactive=inactive)
+    report.print_groups(BELOW_A_CYCLE, 10, inactive=inactive)
     drawn = [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()[:-1]]
     assert drawn == [
         "Root",
@@ -44,7 +44,7 @@ def test_what_hangs_below_a_cycle_is_drawn_there_once(inactive: bool, capsys: py
 
 
 def test_a_cycle_is_drawn_with_as_many_levels_as_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    report.tell_groups(BELOW_A_CYCLE, 2, inactive=False)
+    report.print_groups(BELOW_A_CYCLE, 2, inactive=False)
     drawn = capsys.readouterr().out.splitlines()
     assert drawn[-1] == "7 groups, 7 inactive"
     assert [line.partition(" (")[0].strip("├─└│ ") for line in drawn[:-1]] == [
@@ -66,7 +66,7 @@ def test_status_after_hundreds_of_days_is_a_screen(db: Database, url: str, capsy
             UNION ALL SELECT 'PARSE_ERROR', 'bad', 'day300', 300"""
         )
     found = queries.status(Settings(database_url=SecretStr(url)))
-    report.tell_status(found)
+    report.print_status(found)
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 60
     assert found["quarantine"][0] == {

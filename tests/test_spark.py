@@ -20,7 +20,8 @@ import pytest
 from pydantic import SecretStr
 
 from deskroll.engines import spark as spark_engine
-from deskroll.engines.spark import Spark, transpile
+from deskroll.engines.dialect import to_spark
+from deskroll.engines.spark import Spark
 from deskroll.errors import EngineError, UsageError
 from deskroll.postgres import staging
 from deskroll.postgres.database import Session, connect
@@ -110,7 +111,7 @@ def test_the_session_of_a_notebook_stays_as_it_was(spark: "SparkSession", db: Da
 
 
 def test_what_spark_lacks_is_refused_and_not_passed_on() -> None:
-    assert transpile("SELECT * EXCLUDE (a) FROM t ANTI JOIN u USING (k)") == (
+    assert to_spark("SELECT * EXCLUDE (a) FROM t ANTI JOIN u USING (k)") == (
         "SELECT * EXCEPT (a) FROM t ANTI JOIN u USING (k)"
     )
 

@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from deskroll.engines import duckdb, spool
+from deskroll.engines import duckdb_reader, spool
 from deskroll.engines.duckdb import DuckDB
 from deskroll.input.dump import list_folder
 from deskroll.input.files import Unreadable
@@ -118,7 +118,7 @@ def test_whatever_lies_beside_what_each_file_says_what_it_said(some: list[tuple[
     ]
     with pytest.MonkeyPatch.context() as patch:
         if how == "direct":
-            patch.setattr(duckdb, "_DIRECT_FROM", 1)
+            patch.setattr(duckdb_reader, "_DIRECT_FROM", 1)
             # DuckDB takes a form feed between records for white space; only in a spool is it looked for.
             files = [(ending, data.replace(b"\x0c", b"")) for ending, data in files]
         if how == "too long for memory":

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import metadata
 from typing import Annotated, Any, Final
@@ -123,9 +123,9 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Stop if another run is 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-def _tell_version(is_asked: bool) -> None:
+def _print_version(is_asked: bool) -> None:
     if is_asked:
-        report.tell(metadata.version("deskroll"))
+        report.print_text(metadata.version("deskroll"))
         raise typer.Exit
 
 
@@ -133,7 +133,7 @@ def _tell_version(is_asked: bool) -> None:
 def _deskroll(
     debug: Annotated[bool, typer.Option("--debug", help="Print a traceback where something fails.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Take the roll: see the commands below."""
@@ -164,7 +164,7 @@ def sync(
                 _settings(database_url, spark_conf), limits, step, plan=plan, wait=not no_wait, reread=reread,
             )
         )  # fmt: skip
-    _tell(outcome, as_json)
+    _print_result(outcome, as_json)
 
 
 @app.command()
@@ -188,9 +188,9 @@ def stage(
             wait=not no_wait,
         )
     if as_json:
-        report.tell_json({"inputs": [report.plain(i) for i in inputs]})
+        report.print_json({"inputs": [report.plain(i) for i in inputs]})
     else:
-        report.tell_staged(inputs)
+        report.print_staged(inputs)
 
 
 @app.command()
@@ -209,23 +209,36 @@ def publish(
         outcome = _or_refused(
             lambda: publish_staged(_names(only), _settings(database_url), limits, step, plan=plan, wait=not no_wait)
         )
-    _tell(outcome, as_json)
+    _print_result(outcome, as_json)
 
 
 @app.command("sql")
-def sql_(pipeline: Annotated[str, typer.Argument(help="The pipeline, such as agents.")]) -> None:
-    """Print a pipeline's publish SQL, to read or to pipe into psql."""
+def sql_(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline, such as agents.")],
+    transform: Annotated[
+        bool, typer.Option("--transform", help="Print the steps from records to staging instead.")
+    ] = False,
+    engine: Annotated[
+        EngineName, typer.Option("--engine", help="With --transform: in whose dialect.")
+    ] = EngineName.duckdb,
+) -> None:
+    """Print a pipeline's publish SQL, to read or to pipe into psql; or its transformation, to paste into DuckDB."""
     found = [p for p in PIPELINES if p.name == pipeline]
     if not found:
         raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
-    report.tell(by_hand(found[0].publication))
+    if transform:
+        from deskroll.transform.script import write_script
+
+        report.print_text(write_script(found[0], datetime.now(UTC).date(), engine.value))
+    else:
+        report.print_text(by_hand(found[0].publication))
 
 
 @app.command("status")
 def status_(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
     """Show who is active, the last runs, and what lies in quarantine."""
     found = queries.status(_settings(database_url))
-    report.tell_json(found) if as_json else report.tell_status(found)
+    report.print_json(found) if as_json else report.print_status(found)
 
 
 @app.command()
@@ -236,7 +249,7 @@ def runs(
 ) -> None:
     """Show the ledger: every run, and what became of it."""
     found = queries.runs(_settings(database_url), limit)
-    report.tell_json(found) if as_json else report.tell_runs(found)
+    report.print_json(found) if as_json else report.print_runs(found)
 
 
 @app.command()
@@ -258,10 +271,10 @@ def errors(
             )
         gone = purge_errors(_settings(database_url), age(older_than), pipeline)
         total = sum(gone.values())
-        report.tell_json(gone) if as_json else report.tell(f"{total:,} row{'s' * (total != 1)} purged")
+        report.print_json(gone) if as_json else report.print_text(f"{total:,} row{'s' * (total != 1)} purged")
         return
     found = queries.errors(_settings(database_url), day, pipeline, limit)
-    report.tell_json(found) if as_json else report.tell_errors(found)
+    report.print_json(found) if as_json else report.print_errors(found)
 
 
 @app.command()
@@ -274,9 +287,9 @@ def groups(
     """Draw the groups as a tree: which are active, and how many members they have."""
     found = queries.groups(_settings(database_url))
     if as_json:
-        report.tell_json([group for group in found if group["inactive"] or not inactive])
+        report.print_json([group for group in found if group["inactive"] or not inactive])
     else:
-        report.tell_groups(found, depth, inactive=inactive)
+        report.print_groups(found, depth, inactive=inactive)
 
 
 @app.command()
@@ -287,13 +300,13 @@ def agent(
 ) -> None:
     """Tell one agent's whole story: details, availability, roles with dates, groups, status by day."""
     found = queries.agent(_settings(database_url), who)
-    report.tell_json(found) if as_json else report.tell_agent(found)
+    report.print_json(found) if as_json else report.print_agent(found)
 
 
 @db.command()
 def url(database_url: DatabaseUrl = None) -> None:
     """Print the database's URL, for psql and others; starts the embedded server if it does not run."""
-    report.tell(database.url_of(_settings(database_url)))
+    report.print_text(database.url_of(_settings(database_url)))
 
 
 @db.command()
@@ -322,7 +335,7 @@ def migrate(database_url: DatabaseUrl = None) -> None:
         checks.check_server(connection)
         with locked(connection, wait=True):
             applied = migrations.migrate(connection)
-    report.tell("\n".join(f"applied {name}" for name in applied) or "up to date")
+    report.print_text("\n".join(f"applied {name}" for name in applied) or "up to date")
 
 
 @db.command("grants")
@@ -336,13 +349,13 @@ def grants_(
     """Print the SQL that gives a role the rights that a sync needs, to run as the owner after each update."""
     with database.connect(database.url_of(_settings(database_url))) as connection:
         make = grants.to_read if read_only else grants.to_sync
-        report.tell(make(connection.info.dbname, database.schema_of(connection), role))
+        report.print_text(make(connection.info.dbname, database.schema_of(connection), role))
 
 
 @db.command()
 def stop() -> None:
     """Stop the embedded server; the next command starts it again."""
-    report.tell("stopped" if embedded.stop(_settings(None).home) else "it does not run")
+    report.print_text("stopped" if embedded.stop(_settings(None).home) else "it does not run")
 
 
 def _request(data: str, day: str, sync_date: datetime | None, only: str, engine: EngineName) -> Request:
@@ -372,10 +385,10 @@ def _or_refused(run: Callable[[], Outcome]) -> Outcome | Refused:
         return refused
 
 
-def _tell(result: Outcome | Refused, as_json: bool) -> None:
+def _print_result(result: Outcome | Refused, as_json: bool) -> None:
     outcome = result.outcome if isinstance(result, Refused) else result
     try:
-        report.tell_json(outcome) if as_json else report.tell_outcome(outcome)
+        report.print_json(outcome) if as_json else report.print_outcome(outcome)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -403,7 +416,7 @@ def _run(arguments: list[str]) -> int:
         return app(arguments, prog_name="deskroll", standalone_mode=False) or 0
     except Exception as error:
         if isinstance(error, _WRONG_USAGE):
-            return _tell_wrong_usage(error)
+            return _print_wrong_usage(error)
         context: BaseException | None = error
         while context:
             if isinstance(context, KeyboardInterrupt):
@@ -412,7 +425,7 @@ def _run(arguments: list[str]) -> int:
         raise
 
 
-def _tell_wrong_usage(error: Any) -> int:
+def _print_wrong_usage(error: Any) -> int:
     """Have typer say what is wrong with a command line, without what a terminal would obey in it."""
     from typer.rich_utils import rich_format_error
 
@@ -438,12 +451,12 @@ def main() -> int:
     except DeskrollError as error:
         if debug:
             raise
-        report.tell_failure(error)
+        report.print_failure(error)
         return error.exit_code
     except Exception as error:
         if debug:
             raise
-        report.tell_failure(
+        report.print_failure(
             DeskrollError(
                 f"Unexpected {type(error).__name__}: {error}".splitlines()[0],
                 "A fault of deskroll: run again with --debug, and report it. `deskroll runs` has what was published.",

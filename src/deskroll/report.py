@@ -25,7 +25,7 @@ _COUNTS = {
 }
 
 
-def tell_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     say_json(plain(value))
 
@@ -35,14 +35,14 @@ def plain(value: Any) -> Any:
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
-def tell_failure(error: DeskrollError) -> None:
+def print_failure(error: DeskrollError) -> None:
     """What happened, and what to do about it: two lines on stderr."""
     say_error(("error:", "bold red"), f" {error.message}")
     if error.hint:
         say_error(error.hint)
 
 
-def tell_outcome(outcome: Outcome) -> None:
+def print_outcome(outcome: Outcome) -> None:
     """The summary of a run: counts per table, who changed, what went into quarantine."""
     run, published = outcome.run, outcome.published
     title = f"{run.sync_day} as of {run.sync_date}, {run.engine}"
@@ -65,7 +65,7 @@ def tell_outcome(outcome: Outcome) -> None:
         say(f"{change.pipeline} {change.change} {change.count:,}: {who}{more}")
     for one in published.discrepancies:
         _print_discrepancy(one.kind, one.discrepancy, one.rows, one.examples)
-    _tell_quarantine(outcome)
+    _print_quarantine(outcome)
     for note in outcome.notes:
         say(f"note: {note.message}")
 
@@ -80,7 +80,7 @@ def _short(text: str) -> str:
     return line if len(line) <= 80 else f"{line[:79]}…"
 
 
-def _tell_quarantine(outcome: Outcome) -> None:
+def _print_quarantine(outcome: Outcome) -> None:
     total, errors = outcome.published.quarantine, outcome.published.errors
     if not total:
         return
@@ -95,7 +95,7 @@ def _place(file: str, index: int | None) -> str:
     return file if index is None else f"{file}[{index}]"
 
 
-def tell_staged(inputs: tuple[StagedInput, ...]) -> None:
+def print_staged(inputs: tuple[StagedInput, ...]) -> None:
     """What `stage` read."""
     table = Columns("input", "read", "duplicates", "rejected")
     for s in inputs:
@@ -104,7 +104,7 @@ def tell_staged(inputs: tuple[StagedInput, ...]) -> None:
     say("staged; nothing is published yet: deskroll publish")
 
 
-def tell_status(status: Row) -> None:
+def print_status(status: Row) -> None:
     """Who is active, how far each pipeline is, the last runs, the quarantine."""
     for label, count in status["facts"].items():
         say(f"{label}: {count:,}")
@@ -114,7 +114,7 @@ def tell_status(status: Row) -> None:
         say(f"{pipeline['pipeline']}: {until}{newest}")
     for one in status["discrepancies"]:
         _print_discrepancy(one["kind"], one["discrepancy"], one["rows"], one["examples"])
-    tell_runs(status["runs"])
+    print_runs(status["runs"])
     if status["quarantine_hidden"]:
         say(f"quarantine of {', '.join(status['quarantine_hidden'])}: this user may not read it")
     if status["quarantine"]:
@@ -125,7 +125,7 @@ def tell_status(status: Row) -> None:
         table.say()
 
 
-def tell_runs(runs: list[Row]) -> None:
+def print_runs(runs: list[Row]) -> None:
     """The ledger, a line a run."""
     table = Columns("run", "day", "date", "status", "began", "seconds", "message", numbers=0)
     for run in runs:
@@ -137,7 +137,7 @@ def tell_runs(runs: list[Row]) -> None:
     table.say()
 
 
-def tell_errors(errors: list[Row]) -> None:
+def print_errors(errors: list[Row]) -> None:
     """The quarantine: where each record stands, what is wrong with it, and how it begins."""
     for error in errors:
         place = _place(error["source_file"], error["record_index"])
@@ -148,7 +148,7 @@ def tell_errors(errors: list[Row]) -> None:
     say(f"{len(errors):,} in quarantine" if errors else "The quarantine is empty.")
 
 
-def tell_groups(groups: list[Row], depth: int, *, inactive: bool) -> None:
+def print_groups(groups: list[Row], depth: int, *, inactive: bool) -> None:
     """The hierarchy as a tree, `depth` levels of it; with `inactive` only inactive groups and what leads to them."""
     parents = {g["group_id"]: g["parent_group_id"] for g in groups}
     shown = set(parents)
@@ -165,11 +165,11 @@ def tell_groups(groups: list[Row], depth: int, *, inactive: bool) -> None:
             below.setdefault(group["parent_group_id"], []).append(group)
     seen: set[int] = set()
     for root in below.get(None, []):
-        _tell_tree(root, below, depth, seen)
+        _print_tree(root, below, depth, seen)
     by_id = {group["group_id"]: group for group in groups}
     for group in groups:  # the rest are in a cycle, or below one
         if group["group_id"] in shown and group["group_id"] not in seen:
-            _tell_tree(by_id[_in_cycle(group["group_id"], parents)], below, depth, seen)
+            _print_tree(by_id[_in_cycle(group["group_id"], parents)], below, depth, seen)
     idle = sum(g["inactive"] for g in groups)
     say(f"{len(groups):,} groups, {idle:,} inactive" if groups else "There are no groups.")
 
@@ -183,7 +183,7 @@ def _in_cycle(group_id: int, parents: dict[int, int]) -> int:
     return group_id
 
 
-def _tell_tree(root: Row, below: dict[int | None, list[Row]], depth: int, seen: set[int]) -> None:
+def _print_tree(root: Row, below: dict[int | None, list[Row]], depth: int, seen: set[int]) -> None:
     """Draw a tree without recursion: hierarchies may be deeper than Python's stack."""
     stack = [(root, "", "", 1)]
     while stack:
@@ -219,12 +219,12 @@ def _group(group: Row) -> tuple[Part, Part]:
     return (_short(group["name"]), colour), f" ({group['group_id']}): {state}, {people}"
 
 
-def tell_agent(story: Row) -> None:
+def print_agent(story: Row) -> None:
     """One agent's whole story: who it is, its roles and groups with their dates, its status day by day."""
     agent, details = story["agent"], (story["details"] or [{}])[0]
     say((agent["name"], "bold"), f" <{agent['email']}>, {agent['agent_id']}: {agent['status']}")
     for label, value in (agent | details | agent).items():  # the times that both have stand once, as the agent's own
-        if value is not None and label not in _TOLD:
+        if value is not None and label not in _IN_TITLE:
             say(f"  {label}: {_short(str(value))}")
     for one in story["availability"]:
         state = {True: "available", False: "not available", None: "unknown"}[one["is_available"]]
@@ -250,9 +250,9 @@ def tell_agent(story: Row) -> None:
         say(f"others with this e-mail: {', '.join(map(str, story['others_with_this_email']))}")
 
 
-_TOLD = {"agent_id", "name", "email", "status", "deactivated", "source"}
+_IN_TITLE = {"agent_id", "name", "email", "status", "deactivated", "source"}
 
 
-def tell(text: str) -> None:
+def print_text(text: str) -> None:
     """A line of data, as it is."""
     say_lines(text)

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from deskroll.input.dump import SourceFile, describe
+from deskroll.input.dump import InputFile, describe
 from deskroll.input.envelope import Envelope
 from deskroll.input.files import Unreadable
 from deskroll.input.json_reader import KEPT_OF_A_BAD_FILE, bad_file, read_exactly
 from tests.test_bad_input import WHOLE_FILES
 
 
-def file(folder: Path, data: bytes, name: str = "a.json") -> SourceFile:
+def file(folder: Path, data: bytes, name: str = "a.json") -> InputFile:
     path = folder / name
     path.write_bytes(data)
     return describe("cards", str(path), len(data), root=str(folder.resolve()))

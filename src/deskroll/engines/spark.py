@@ -1,18 +1,15 @@
 """The distributed engine: Spark spreads the work, and the rows are those of one machine.
 
 What looks at one record at a time (reading, checking, writing) runs in tasks, on an embedded DuckDB each: see
-`executor`. What brings records together (deduplication, joins, counts) is Spark SQL, transpiled from DuckDB's dialect.
+`spark_tasks`. What brings records together (deduplication, joins, counts) is Spark SQL, which `dialect` makes of
+DuckDB's.
 """
 
 import json
-import logging
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,16 +19,14 @@ from types import TracebackType
 from typing import Any, Final, Self, cast
 from urllib.parse import unquote
 
-import sqlglot
-from py4j.protocol import Py4JError
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
-from sqlglot.errors import ErrorLevel
 
 from deskroll.engines import Reading, Rows, Sink
-from deskroll.engines.duckdb import make_temp
+from deskroll.engines.dialect import to_spark
+from deskroll.engines.spark_session import cores, explained, start_session
 from deskroll.engines.spark_tasks import (
     ENVELOPES,
     PART,
@@ -46,11 +41,10 @@ from deskroll.engines.spark_tasks import (
 )
 from deskroll.errors import EngineError, UsageError
 from deskroll.input import dump as local
-from deskroll.input.dump import Folder, SourceFile, describe, is_url, make_folder, may_hold_records, sub_folder
+from deskroll.input.dump import Folder, InputFile, describe, is_url, make_folder, may_hold_records, sub_folder
 from deskroll.input.envelope import Envelopes
 from deskroll.settings import Settings
 
-OLDEST_JAVA: Final = 17
 _TASK_BYTES: Final = 64 * 1024 * 1024  # of files in one task
 _SHUFFLES: Final = "spark.sql.shuffle.partitions"
 _SHUFFLE_BYTES: Final = 32 * 1024 * 1024  # of input in one of them
@@ -67,12 +61,6 @@ _SESSION: Final = {
     "spark.sql.files.maxPartitionBytes": str(_TASK_BYTES),
     "spark.sql.files.openCostInBytes": str(_FILE_COSTS),
     "spark.sql.execution.arrow.maxBytesPerBatch": str(_TASK_BYTES),
-}
-# Of a session that deskroll starts itself, where nothing else is said.
-_STARTED: Final = {
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.log.level": "ERROR",
 }
 
 
@@ -110,12 +98,12 @@ class Spark:
     @cached_property
     def _session(self) -> SparkSession:
         conf = self._settings.spark_conf
-        with _explained():
+        with explained():
             active = SparkSession.getActiveSession()
             if active:
                 session, wanted = active.newSession(), {**_SESSION, **conf}
             else:
-                session, self._folder = _start(conf)
+                session, self._folder = start_session(conf)
                 self._is_mine, wanted = True, _SESSION
             for key, value in wanted.items():
                 session.conf.set(key, value)
@@ -153,7 +141,7 @@ class Spark:
         found = self._list(f"{day}/{name}")
         if found is None:
             return Folder(name, resource, found=False)
-        files: dict[str, SourceFile] = {}
+        files: dict[str, InputFile] = {}
         passed_over: set[str] = set()
         for path, changed, size in found:
             before, inside = _split(path, f"{day.rpartition('/')[2]}/{name}")
@@ -171,7 +159,7 @@ class Spark:
         root = next((f.root for f in folder.files), "")
         share = local.allowance(folder.files)
         task = ReadFiles(self._settings.memory_limit, folder.name, folder.resource, select, listed, root, share)
-        with _explained():
+        with explained():
             self._expect(sum(max(f.size, 0) for f in folder.files))
             schema = from_arrow_schema(task.schema())
             parts = self._session.createDataFrame([], schema).coalesce(1)
@@ -183,7 +171,7 @@ class Spark:
     def map_rows(self, rows: str, select: str, table: str) -> None:
         """Run a SELECT that looks at each row by itself; see `Engine.map_rows`."""
         task = CheckRows(self._settings.memory_limit, select)
-        with _explained():
+        with explained():
             frame = self._sql(rows)
             schema = from_arrow_schema(task.schema(to_arrow_schema(frame.schema, timezone="UTC")))
             self._keep(table, frame.mapInArrow(task.run, schema))
@@ -191,7 +179,7 @@ class Spark:
     def load_rows(self, name: str, columns: Mapping[str, str], parts: Sequence[Rows]) -> None:
         """Keep a relation that is known already; see `Engine.load_rows`."""
         task = LoadRows(self._settings.memory_limit, dict(columns), tuple(parts))
-        with _explained():
+        with explained():
             numbers = self._session.range(0, len(parts), 1, max(len(parts), 1)).selectExpr("CAST(id AS INT) AS part")
             self._keep(
                 name, numbers.mapInArrow(task.run, ", ".join(f"{column} {kind}" for column, kind in columns.items()))
@@ -199,24 +187,24 @@ class Spark:
 
     def create(self, name: str, select: str, *, materialize: bool = False) -> None:
         """Give a SELECT a name; see `Engine.create`."""
-        with _explained():
+        with explained():
             frame = self._sql(select)
             self._keep(name, frame) if materialize else frame.createOrReplaceTempView(name)
 
     def fetch(self, select: str) -> list[tuple[Any, ...]]:
         """Run a SELECT and return its few rows."""
-        with _explained():
+        with explained():
             return [tuple(row) for row in self._sql(select).collect()]
 
     def columns(self, select: str) -> list[str]:
         """The names of a SELECT's columns."""
-        with _explained():
+        with explained():
             return list(self._sql(select).columns)
 
     def copy_out(self, select: str, sink: Sink) -> list[str]:
         """Have executors hand the rows of a SELECT to `sink`; see `Engine.copy_out`."""
         task = WriteRows(self._settings.memory_limit, sink)
-        with _explained():
+        with explained():
             frame = self._sql(select).coalesce(self._settings.spark_connections)
             return [written for (written,) in frame.mapInArrow(task.run, "written STRING").collect()]
 
@@ -227,7 +215,7 @@ class Spark:
             self._session.conf.set(_SHUFFLES, str(1 + self._bytes // _SHUFFLE_BYTES))
 
     def _sql(self, select: str) -> DataFrame:
-        return self._session.sql(transpile(select))
+        return self._session.sql(to_spark(select))
 
     def _keep(self, name: str, frame: DataFrame) -> None:
         """Name rows that are computed once; those of an executor that is lost are computed again."""
@@ -249,7 +237,7 @@ class Spark:
 
     def _list(self, url: str, limit: int | None = None) -> list[tuple[str, datetime, int]] | None:
         """Path, time of change and size of the files below a URL; None where there is nothing of that name."""
-        with _explained():
+        with explained():
             try:
                 files = _files(self._session, url)
                 rows = files.select("path", "modificationTime", "length")
@@ -287,10 +275,10 @@ class Spark:
             text = lines.text(_literally(url), lineSep="\n").select(*place, F.col("value").cast("binary").alias("line"))
             yield text.where(direct), fetched_lines
 
-    def _share_out_paths(self, files: Iterable[SourceFile]) -> DataFrame:
+    def _share_out_paths(self, files: Iterable[InputFile]) -> DataFrame:
         """Deal files out to tasks by size, and cut long files of lines."""
         total = sum(max(f.size, 0) + _FILE_COSTS for f in files)
-        share = min(_TASK_BYTES, max(_TASK_BYTES // 16, total // (_cores(self._session) * _TASKS_PER_CORE)))
+        share = min(_TASK_BYTES, max(_TASK_BYTES // 16, total // (cores(self._session) * _TASKS_PER_CORE)))
         rows: list[tuple[int, bytes, int, int | None, int | None, str]] = []
         filled = 0
         for file in files:
@@ -328,7 +316,7 @@ class Spark:
                 numbers.append((file, at, before, bad is not None, at == bad))
                 before += count
         schema = f"source_file STRING, {begin} BIGINT, before BIGINT, is_bad BOOLEAN, is_first_bad BOOLEAN"
-        with _explained():
+        with explained():
             self._session.createDataFrame(numbers, schema).createOrReplaceTempView(f"{table}_cuts")
         listing = ", ".join(
             "record_index + coalesce(before, 0) AS record_index" if c == "record_index" else c for c in columns
@@ -342,16 +330,6 @@ class Spark:
             else f"SELECT {', '.join(columns)} FROM {table}_parts WHERE {is_record}",
         )
         return Reading(all(row[3] for row in found), sum(envelopes, Envelopes()))
-
-
-def transpile(select: str) -> str:
-    """A SELECT in DuckDB's dialect as Spark takes it.
-
-    Raises:
-        sqlglot.errors.UnsupportedError: it uses what Spark does not have.
-    """
-    (text,) = sqlglot.transpile(select, read="duckdb", write="spark", unsupported_level=ErrorLevel.RAISE)
-    return text
 
 
 _WHOLE: Final = "*.{[jJ][sS][oO][nN],*.[gG][zZ],*.[zZ][sS][tT]}"
@@ -388,83 +366,11 @@ def _local(url: str) -> str:
     return f"/{found[1]}" if found else ""
 
 
-def _can_be_cut(file: SourceFile) -> bool:
+def _can_be_cut(file: InputFile) -> bool:
     """Whether tasks can each take some lines of a file."""
     return file.is_lines and not file.compression
 
 
-def _is_nothing_to_fetch(file: SourceFile) -> bool:
+def _is_nothing_to_fetch(file: InputFile) -> bool:
     """Whether a file is not to be read, or has no bytes: Spark passes over such files."""
     return bool(file.fault) or not file.size
-
-
-def _cores(session: SparkSession) -> int:
-    try:
-        return int(session.sparkContext.defaultParallelism)
-    except PySparkException:  # Spark Connect does not tell
-        return 8
-
-
-def _start(conf: dict[str, str]) -> tuple[SparkSession, Path | None]:
-    """Start a session as the options, the environment and Spark's own configuration say; on this machine by default.
-
-    A JVM that this starts has a folder for itself, which is returned too: its log goes there, because a person wants
-    to read what deskroll says.
-    """
-    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # says in JSON what an exception says too
-    builder = SparkSession.builder.appName("deskroll")
-    remote = conf.get("spark.remote") or os.environ.get("SPARK_REMOTE", "")
-    if "PYSPARK_GATEWAY_PORT" in os.environ or (remote and not remote.startswith("local")):
-        return builder.config(map={**conf}).getOrCreate(), None
-    check_java()
-    if conf.get("spark.master", "local").startswith("local"):
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    folder = make_temp("deskroll-spark-")
-    builder = builder.config(map={**_STARTED, "spark.sql.warehouse.dir": str(folder / "warehouse"), **conf})
-    stderr = os.dup(2)
-    with (folder / "log").open("wb") as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            return builder.getOrCreate(), folder
-        except (PySparkException, Py4JError, OSError) as error:
-            raise EngineError(f"Spark does not start: {_reason(error)}", f"Its log is {folder / 'log'}.") from error
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-
-
-def check_java() -> None:
-    """See that there is a Java for Spark.
-
-    Raises:
-        EngineError: there is none, or it is too old.
-    """
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
-    remedy = f"Install Java {OLDEST_JAVA} or newer (Debian: apt install openjdk-17-jre-headless), or set JAVA_HOME."
-    if not java:
-        raise EngineError(f"Spark needs Java, and there is none{f' in {home}' if home else ''}.", remedy)
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    version = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
-    if not version or int(version[1]) < OLDEST_JAVA:
-        found = version[1] if version else f"one that does not tell its version ({java})"
-        raise EngineError(f"Spark needs Java {OLDEST_JAVA} or newer; this is {found}.", remedy)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what Spark says into what a person can do about it."""
-    try:
-        yield
-    except (PySparkException, Py4JError) as error:
-        remedy = "Nothing was published. Spark's logs may say more."
-        if "ModuleNotFoundError" in (reason := _reason(error)):
-            remedy = "Install this version of deskroll[spark] in the Python of the executors: see docs/spark.md."
-        raise EngineError(f"Spark failed: {reason}", remedy) from error
-
-
-def _reason(error: Exception) -> str:
-    """The line that tells what went wrong: the last that names an exception of Python's, else the first."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    raised = [line for line in lines if re.match(r"(?!org\.|java\.)[A-Za-z_.]+(Error|Exception): ", line)]
-    return raised[-1].removeprefix("deskroll.errors.") if raised else (lines or [type(error).__name__])[0]

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from deskroll.engines import Reading, Rows, Sink
 from deskroll.engines.duckdb import TEMP, DuckDB
-from deskroll.input.dump import SMALL_UNPACKED, Folder, SourceFile, describe
+from deskroll.input.dump import SMALL_UNPACKED, Folder, InputFile, describe
 from deskroll.input.files import Unreadable, open_file
 from deskroll.sql import sql_text
 
@@ -32,7 +32,7 @@ _BATCH_ROWS: Final = 2000  # a batch holds at most 2 GB of text
 class Part(NamedTuple):
     """A file of a task or, where `begin` is set, the lines of a file that begin from that byte on."""
 
-    file: SourceFile
+    file: InputFile
     begin: int | None = None
 
 
@@ -92,7 +92,7 @@ def _place(temp: Path, number: int, path: str) -> Path:
     return folder / path.rpartition("/")[2]
 
 
-def _cut_lines(file: SourceFile, to: Path, begin: int, end: int) -> None:
+def _cut_lines(file: InputFile, to: Path, begin: int, end: int) -> None:
     """Copy the lines of a file that begin in a range of bytes."""
     with open_file(file) as source, to.open("wb") as sink:
         if begin:
@@ -153,7 +153,7 @@ class ReadFiles(Task):
     def run(self, batches: Batches) -> Batches:
         """Yield the rows of all files."""
         with tempfile.TemporaryDirectory(prefix=f"{TEMP}task-") as temp, self.open() as engine:
-            whole: list[SourceFile] = []
+            whole: list[InputFile] = []
             for part in self.parts(self.folder, self.root, batches, Path(temp)):
                 file = part.file._replace(allowance=self.allowance)
                 if part.begin is None:
@@ -168,7 +168,7 @@ class ReadFiles(Task):
         with self.open() as engine:
             return self._read(engine, [], None).schema
 
-    def _read(self, engine: _Engine, files: list[SourceFile], begin: int | None) -> pa.RecordBatchReader:
+    def _read(self, engine: _Engine, files: list[InputFile], begin: int | None) -> pa.RecordBatchReader:
         reading = engine.read(Folder(self.folder, self.resource, tuple(files)), self.select, "checked")
         return engine.give(_with_part("checked", begin, reading))
 

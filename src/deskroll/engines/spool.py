@@ -1,4 +1,4 @@
-"""Files laid out anew for DuckDB's JSON reader: many small ones as one, without compression and envelopes.
+"""Files laid out anew for DuckDB: many small ones as one, without compression and envelopes.
 
 In the spool a marker stands before the records of each file, as a record of its own that nothing in a dump can forge.
 The records are the very bytes of the file, and DuckDB says whether they are JSON: where all markers come back as
@@ -8,6 +8,7 @@ records, each file's text stands between two of them as a whole number of record
 import json
 import os
 import re
+import shutil
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -16,16 +17,89 @@ from uuid import uuid4
 
 from deskroll.errors import EngineError
 from deskroll.input.bounds import DECODER, MAX_RECORD
-from deskroll.input.dump import SourceFile
+from deskroll.input.dump import InputFile
 from deskroll.input.envelope import Envelope, read_envelope
 from deskroll.input.files import Unreadable, open_bytes, open_descriptor
 
+ROW: Final = b"\x1e"  # a control character, which no JSON text holds
+COLUMN: Final = b"\x1f"
 _CHUNK: Final = 4 * 1024 * 1024  # bytes after which the next file begins a new chunk
 _MARGIN: Final = 64 * 1024  # bytes at either end of a large file in which its list must begin and end
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
 _DOUBTS: Final = (Unreadable, ValueError, RecursionError)
+
+
+class _Chunks:
+    """Files of a few MB each, written one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths: list[Path] = []
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+
+    def open(self) -> tuple[IO[bytes], bool]:
+        """The chunk at hand, and whether it has just begun.
+
+        Raises:
+            EngineError: there is no room for it.
+        """
+        if self._file:
+            return self._file, False
+        path = self._folder / f"{len(self.paths):06}"
+        try:
+            self._folder.mkdir(exist_ok=True)
+            self._file = path.open("wb")
+        except OSError as error:
+            raise no_room(error) from error
+        self.paths.append(path)
+        return self._file, True
+
+    def close(self, end: bytes = b"") -> None:
+        """Finish the chunk at hand, if there is one."""
+        if self._file:
+            _write(self._file, [end])
+            try:
+                self._file.close()
+            except OSError as error:
+                raise no_room(error) from error
+            self._file = None
+
+    def is_full(self) -> bool:
+        """Whether the next row or file begins a new chunk."""
+        return self._file is not None and self._file.tell() > _CHUNK
+
+    def remove(self) -> None:
+        """Free the disk."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class RowSpool(_Chunks):
+    """Rows that the exact reader has read: texts with `COLUMN` between them, and `ROW` between rows."""
+
+    def add(self, row: bytes) -> None:
+        """Add a row.
+
+        Raises:
+            EngineError: there is no room for it.
+        """
+        chunk, is_new = self.open()
+        _write(chunk, [row] if is_new else [ROW, row])
+        if self.is_full():
+            self.close()
+
+    def mark(self) -> int:
+        """Finish the file at hand; returns a place to rewind to."""
+        self.close()
+        return len(self.paths)
+
+    def rewind(self, mark: int) -> None:
+        """Forget the rows added since a mark."""
+        self.close()
+        for path in self.paths[mark:]:
+            path.unlink()
+        del self.paths[mark:]
 
 
 class DocumentSpool:
@@ -41,12 +115,11 @@ class DocumentSpool:
         self.chunks: list[tuple[Path, range]] = []
         self.envelopes: dict[str, Envelope] = {}
         self.is_lines = is_lines
-        self._folder = folder
         self._lists = (b'"results"', b'"%b"' % resource.encode())
-        self._chunk: IO[bytes] | None = None
+        self._files = _Chunks(folder)
 
-    def add(self, file: SourceFile) -> bool:
-        """Add a file's records; returns False, and adds nothing, where only the exact reader can tell what it holds.
+    def add(self, file: InputFile) -> bool:
+        """Add a file's records; returns False, and adds nothing, if only the exact reader can tell what it holds.
 
         Raises:
             EngineError: there is no room for it.
@@ -72,35 +145,31 @@ class DocumentSpool:
         self.names.append(file.name)
         path, numbers = self.chunks[-1]
         self.chunks[-1] = (path, range(numbers.start, len(self.names)))
-        if chunk.tell() > _CHUNK:
+        if self._files.is_full():
             self.close()
         return True
 
-    def _elements(self, file: SourceFile) -> Iterator[bytes]:
+    def _elements(self, file: InputFile) -> Iterator[bytes]:
         envelope = yield from _elements(file, self._lists)
         if envelope:
             self.envelopes[file.name] = envelope
 
     def close(self) -> None:
         """Finish the chunk at hand."""
-        if self._chunk:
-            _write(self._chunk, [b"" if self.is_lines else b"]"])
-            self._chunk.close()
-            self._chunk = None
-            if not self.chunks[-1][1]:
-                self.chunks.pop()
+        self._files.close(b"" if self.is_lines else b"]")
+        if self.chunks and not self.chunks[-1][1]:
+            self.chunks.pop()
+
+    def remove(self) -> None:
+        """Free the disk."""
+        self._files.remove()
 
     def _open(self) -> IO[bytes]:
-        if not self._chunk:
-            path = self._folder / f"{len(self.chunks):06}"
-            try:
-                self._folder.mkdir(exist_ok=True)
-                self._chunk = path.open("wb")
-            except OSError as error:
-                raise no_room(error) from error
-            _write(self._chunk, [b"" if self.is_lines else b"["])
-            self.chunks.append((path, range(len(self.names), len(self.names))))
-        return self._chunk
+        chunk, is_new = self._files.open()
+        if is_new:
+            _write(chunk, [b"" if self.is_lines else b"["])
+            self.chunks.append((self._files.paths[-1], range(len(self.names), len(self.names))))
+        return chunk
 
 
 def no_room(error: OSError) -> EngineError:
@@ -119,7 +188,7 @@ def _write(chunk: IO[bytes], pieces: Iterable[bytes]) -> None:
             raise no_room(error) from error
 
 
-def _lines(file: SourceFile) -> Iterator[bytes]:
+def _lines(file: InputFile) -> Iterator[bytes]:
     """The lines of a file, in pieces of any size, the last one ended.
 
     Raises:
@@ -137,7 +206,7 @@ def _lines(file: SourceFile) -> Iterator[bytes]:
         yield b"\n"
 
 
-def _elements(file: SourceFile, lists: tuple[bytes, bytes]) -> Generator[bytes, None, Envelope | None]:
+def _elements(file: InputFile, lists: tuple[bytes, bytes]) -> Generator[bytes, None, Envelope | None]:
     """The records of a file, commas between them, in pieces of any size; returns what an envelope says.
 
     Raises:
@@ -224,7 +293,7 @@ def _members(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _read(file: SourceFile) -> Iterator[bytes]:
+def _read(file: InputFile) -> Iterator[bytes]:
     is_packed_or_long = file.compression or not 0 <= file.size <= MAX_RECORD
     for piece in open_bytes(file) if is_packed_or_long else _read_once(file):
         if b"\x0b" in piece or b"\x0c" in piece:  # white space to DuckDB, and nothing to JSON
@@ -232,7 +301,7 @@ def _read(file: SourceFile) -> Iterator[bytes]:
         yield piece
 
 
-def _read_once(file: SourceFile) -> Iterator[bytes]:
+def _read_once(file: InputFile) -> Iterator[bytes]:
     # What is written while we read is read next time: the file as it was listed.
     descriptor = open_descriptor(file)
     try:

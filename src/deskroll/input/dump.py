@@ -26,7 +26,7 @@ _PACKED: Final = re.compile(
 _NOT_LOOKED_INTO: Final = "is a folder inside a folder, where deskroll reads nothing"
 
 
-class SourceFile(NamedTuple):
+class InputFile(NamedTuple):
     """One file of a folder.
 
     `name` is its path inside the day's folder; `size` its bytes on disk, -1 where it is no regular file; `is_lines`
@@ -58,7 +58,7 @@ class Folder:
 
     name: str
     resource: str
-    files: tuple[SourceFile, ...] = ()
+    files: tuple[InputFile, ...] = ()
     found: bool = True
     passed_over: tuple[str, ...] = ()
 
@@ -155,7 +155,7 @@ def list_folder(day: str, name: str, resource: str) -> Folder:
     return make_folder(name, resource, (file for _, file in listed if file), passed_over)
 
 
-def make_folder(name: str, resource: str, files: Iterable[SourceFile], passed_over: Iterable[str]) -> Folder:
+def make_folder(name: str, resource: str, files: Iterable[InputFile], passed_over: Iterable[str]) -> Folder:
     """A folder that was found, its files in order of their names, each with its share of what they may unpack to."""
     listed = sorted(files, key=lambda f: f.name)
     share = allowance(listed)
@@ -175,7 +175,7 @@ def _listing(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
         ) from error
 
 
-def allowance(files: Iterable[SourceFile]) -> int:
+def allowance(files: Iterable[InputFile]) -> int:
     """The bytes that each compressed file of a folder may unpack to beyond its ratio: equal shares of a fixed sum."""
     return SMALL_UNPACKED // max(sum(bool(f.compression) for f in files), 1)
 
@@ -204,19 +204,19 @@ def may_hold_records(name: str) -> bool:
     return not is_hidden(name) and (is_json(name) or fault_of(name) != "")
 
 
-def sub_folder(folder: str, path: str, stamp: tuple[int, ...] = (), root: str = "") -> SourceFile:
+def sub_folder(folder: str, path: str, stamp: tuple[int, ...] = (), root: str = "") -> InputFile:
     """What stands for a folder inside a folder that holds records, as a file that cannot be read."""
     return describe(folder, path, -1, stamp, root)._replace(fault=_NOT_LOOKED_INTO)
 
 
-def describe(folder: str, path: str, size: int = -1, stamp: tuple[int, ...] = (), root: str = "") -> SourceFile:
+def describe(folder: str, path: str, size: int = -1, stamp: tuple[int, ...] = (), root: str = "") -> InputFile:
     """A file of a folder, by its path, whose last part says what is in it."""
     base = path.rpartition("/")[2]
     match = _NAME.search(base)
     is_lines = match is not None and match[1].lower() != "json"
     compression = ((match and match[2]) or "").lower()
     name = _shown(f"{folder}/{base}")
-    return SourceFile(path, name, size, is_lines, compression, stamp, root, fault=fault_of(base))
+    return InputFile(path, name, size, is_lines, compression, stamp, root, fault=fault_of(base))
 
 
 def _shown(name: str) -> str:
@@ -231,7 +231,7 @@ def _entry_name(entry: os.DirEntry[str]) -> str:
     return _shown(entry.name) + "/" * (entry.is_symlink() or entry.is_dir())
 
 
-def _source_file(folder: str, entry: os.DirEntry[str], root: str) -> SourceFile | None:
+def _source_file(folder: str, entry: os.DirEntry[str], root: str) -> InputFile | None:
     """The file of an entry; None if it is passed over. Nothing out of the dump is looked at."""
     is_wanted = may_hold_records(entry.name)
     if entry.is_symlink() and not lies_in(os.path.realpath(entry.path), root):

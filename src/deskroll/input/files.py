@@ -14,7 +14,7 @@ from typing import IO, Final
 
 import zstandard
 
-from deskroll.input.dump import SourceFile, lies_in
+from deskroll.input.dump import InputFile, lies_in
 
 MOST_UNPACKED: Final = 250  # times its packed size, for a file that unpacks to more than its allowance
 _CHUNK: Final = 1024 * 1024
@@ -31,7 +31,7 @@ class Unreadable(Exception):  # noqa: N818 - a verdict on a file that becomes a 
     """A file that is not what it should be; the message says what was found, and where."""
 
 
-def open_file(file: SourceFile) -> IO[bytes]:
+def open_file(file: InputFile) -> IO[bytes]:
     """Open a file of a dump.
 
     Raises:
@@ -40,7 +40,7 @@ def open_file(file: SourceFile) -> IO[bytes]:
     return os.fdopen(open_descriptor(file), "rb")
 
 
-def open_descriptor(file: SourceFile) -> int:
+def open_descriptor(file: InputFile) -> int:
     """Open a file of a dump, for who reads it at once and closes it; see `open_file`."""
     if file.fault:
         raise Unreadable(file.fault)
@@ -67,7 +67,7 @@ def reopened(stream: IO[bytes]) -> str:
     return f"{_DESCRIPTORS}/{stream.fileno()}"
 
 
-def _inside(file: SourceFile) -> str:
+def _inside(file: InputFile) -> str:
     """The resolved path of a file that may be a link, or something that must not even be opened."""
     path = os.path.realpath(file.path)
     if file.root and not lies_in(path, file.root):
@@ -77,7 +77,7 @@ def _inside(file: SourceFile) -> str:
     return path
 
 
-def _check(file: SourceFile, descriptor: int) -> None:
+def _check(file: InputFile, descriptor: int) -> None:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise Unreadable(_NO_FILE)
@@ -85,7 +85,7 @@ def _check(file: SourceFile, descriptor: int) -> None:
         raise Unreadable(_LEADS_OUT)
 
 
-def _place(file: SourceFile, descriptor: int, status: os.stat_result) -> str:
+def _place(file: InputFile, descriptor: int, status: os.stat_result) -> str:
     """Where an open file lies."""
     try:
         return os.readlink(f"{_DESCRIPTORS}/{descriptor}")  # noqa: PTH115 - as above
@@ -95,7 +95,7 @@ def _place(file: SourceFile, descriptor: int, status: os.stat_result) -> str:
         return path if is_same else ""
 
 
-def open_bytes(file: SourceFile) -> Iterator[bytes]:
+def open_bytes(file: InputFile) -> Iterator[bytes]:
     """The file's bytes, unpacked, in chunks of at most a few MB.
 
     Raises:

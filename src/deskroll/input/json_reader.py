@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 from deskroll.input.bounds import DECODER, MAX_RECORD, Extent, find_end, find_fault
-from deskroll.input.dump import SourceFile
+from deskroll.input.dump import InputFile
 from deskroll.input.envelope import Envelope, is_telling, read_envelope
 from deskroll.input.files import Unreadable, open_bytes
 
@@ -35,7 +35,7 @@ class Record(NamedTuple):
 
 
 def read_exactly(
-    file: SourceFile, resource: str, tell: Callable[[Envelope], None] = lambda envelope: None
+    file: InputFile, resource: str, tell: Callable[[Envelope], None] = lambda envelope: None
 ) -> Iterator[Record]:
     """Read every record of a file, whatever its shape: an object, an array, an envelope, or a record a line.
 
@@ -51,7 +51,7 @@ def read_exactly(
         yield from _Reader(open_bytes(file)).records(("results", resource), tell)
 
 
-def bad_file(file: SourceFile, fault: str) -> Record:
+def bad_file(file: InputFile, fault: str) -> Record:
     """The one quarantine row of a file that could not be read: what is wrong, and how the file begins."""
     head = b""
     try:
@@ -89,7 +89,7 @@ def _split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _read_lines(file: SourceFile) -> Iterator[Record]:
+def _read_lines(file: InputFile) -> Iterator[Record]:
     index = 0
     for number, line in enumerate(_split_lines(open_bytes(file)), start=1):
         text = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").strip(b" \t\r")
