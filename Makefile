@@ -19,9 +19,9 @@ TORTURED := kills machine hostile spool neighbours operations parity spark
 torture: $(VENV)/.developed
 	$(INSTALL) -r requirements-torture.lock
 	rm -rf bench/out/torture && mkdir -p bench/out/torture
-	$(BIN)/pytest -n auto --torture bench/out/torture $(TORTURED:%=tests/test_%.py)
-	$(BIN)/python bench/fuzz.py --seconds $(or $(FUZZ),300) > bench/out/torture/fuzz.log 2>&1 || { tail bench/out/torture/fuzz.log; exit 1; }
-	$(BIN)/python bench/reliability.py bench/out/torture
+	$(BIN)/pytest -n auto --torture bench/out/torture $(TORTURED:%=tests/promises/test_%.py)
+	$(BIN)/python torture/fuzz.py --seconds $(or $(FUZZ),300) > bench/out/torture/fuzz.log 2>&1 || { tail bench/out/torture/fuzz.log; exit 1; }
+	$(BIN)/python torture/reliability.py bench/out/torture
 
 lint: $(VENV)/.developed
 	$(BIN)/ruff format --check .
@@ -31,7 +31,7 @@ lint: $(VENV)/.developed
 	$(BIN)/sqlfluff lint --disable-progress-bar src/deskroll/postgres
 
 docs: $(VENV)/.developed
-	$(BIN)/pytest -q tests/test_docs.py tests/test_columns.py --update-docs
+	$(BIN)/pytest -q tests/commands/test_docs.py tests/commands/test_columns.py --update-docs
 
 bench: $(VENV)/.developed
 	$(BIN)/python bench/bench.py --markdown bench/out/table.md $(BENCH)

@@ -25,10 +25,10 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from baseline import JDBC
 from deskroll.pipelines import PIPELINES
 from deskroll.postgres.publisher import read_file
 from generate import Dump, Spend, write, write_spend
-from usual import JDBC
 
 SAMPLE = Path(__file__).parent.parent / "sample_data"
 
@@ -236,7 +236,7 @@ def measure_spark(work: Path, agents: int) -> Iterator[Row]:
                 where = f"//127.0.0.1:{port}/deskroll?user=postgres"
                 command = [
                     sys.executable,
-                    "bench/usual.py",
+                    "bench/baseline.py",
                     str(dump / "sync-day1"),
                     f"postgresql:{where}",
                     f"jdbc:postgresql:{where}",

@@ -10,7 +10,7 @@ from deskroll.input.dump import InputFile, describe
 from deskroll.input.envelope import Envelope
 from deskroll.input.files import Unreadable
 from deskroll.input.json_reader import KEPT_OF_A_BAD_FILE, bad_file, read_exactly
-from tests.test_bad_input import WHOLE_FILES
+from tests.promises.test_bad_input import WHOLE_FILES
 
 
 def file(folder: Path, data: bytes, name: str = "a.json") -> InputFile:
