@@ -1,12 +1,13 @@
 # make demo: see it work. make test: everything that must hold. make torture: the same, tried for an hour, and what is
-# rare. make bench: how fast it is. make docs, make lock: write anew what is generated.
+# rare. make bench: how fast it is. make docs, make lock: write anew what is generated. make pipeline NAME=skills: the first
+# version of a new pipeline's files.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # The locks are complete, build tools included. pip must not look past them: it would find newer releases without hashes.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation
 
-.PHONY: demo test torture lint docs bench lock clean
+.PHONY: demo test torture lint docs pipeline bench lock clean
 
 demo: $(VENV)/.installed
 	@sh bench/demo.sh $(BIN)/deskroll
@@ -32,6 +33,9 @@ lint: $(VENV)/.developed
 
 docs: $(VENV)/.developed
 	$(BIN)/pytest -q tests/commands/test_docs.py tests/commands/test_columns.py --update-docs
+
+pipeline: $(VENV)/.developed
+	@$(BIN)/python tools/new_pipeline.py $(NAME)
 
 bench: $(VENV)/.developed
 	$(BIN)/python bench/bench.py --markdown bench/out/table.md $(BENCH)

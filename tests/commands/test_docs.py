@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,23 +210,23 @@ def test_the_rules_page_and_the_tests_name_the_same_rules() -> None:
     page = set(re.findall(r"^\d+\. \*\*(.+?)\.\*\*", (ROOT / "docs" / "rules.md").read_text(), re.MULTILINE))
     tests = {
         name
-        for path in ROOT.glob("tests/test_rules*.py")
+        for path in ROOT.glob("tests/rules/test_rules*.py")
         for name in re.findall(r'^class Test\w+:\n    """(.+?)\."""', path.read_text(), re.MULTILINE)
     }
     assert page == tests
 
 
 def test_the_page_on_adding_a_pipeline_adds_one(shell: Shell, dump: Dump, db: Database, tmp_path: Path) -> None:
+    """Its commands write the files that it shows, and these work as they are."""
     page = (ROOT / "docs" / "adding-a-pipeline.md").read_text()
     shutil.copytree(ROOT / "src", tmp_path / "src")
-    for kind, name, text in re.findall(r"```\w+\n(?:--|#) (file|edit): (\S+)\n(.*?)```", page, re.DOTALL):
-        path = tmp_path / name
-        if kind == "file":
-            path.write_text(text)
-        else:
-            added, line = text.strip().split("\n\n")
-            old = path.read_text()
-            path.write_text(added + "\n" + re.sub(r"^PIPELINES: .*$", line, old, flags=re.MULTILINE))
+    for _ in re.findall(r"^make pipeline NAME=skills$", page, re.MULTILINE):
+        command = [sys.executable, str(ROOT / "tools" / "new_pipeline.py"), "skills", "--root", str(tmp_path)]
+        subprocess.run(command, check=True, capture_output=True)
+    shown = re.findall(r"```\w+\n(?:--|#) file: (\S+)\n(.*?)```", page, re.DOTALL)
+    assert len(shown) == 3
+    for name, text in shown:
+        assert (tmp_path / name).read_text() == text, name
     dump.write("day1", "skills", [{"id": 1, "name": "Printers"}, {"id": "x", "name": "Bad"}])
     environment = {k: v for k, v in shell.environment.items() if not k.startswith("COV")}
     environment["PYTHONPATH"] = str(tmp_path / "src")

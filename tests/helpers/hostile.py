@@ -15,7 +15,7 @@ import zstandard
 
 from deskroll.pipelines import PIPELINES
 from deskroll.spec.contract import Contract
-from tests.helpers.factories import agent, budget, card, transaction
+from tests.helpers.entities import ENTITIES
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 SMALL = 2000  # bytes of an input that is kept in the repository
@@ -41,17 +41,6 @@ def pack(data: bytes) -> bytes:
     return packed.getvalue()
 
 
-CHANNELS = [{"channel": "chat", "available": True, "available_since": None}]
-PLAIN: dict[str, dict[str, Any]] = {
-    "agent_details": agent(7, availability=CHANNELS, group_ids=[1], role_ids=[2], available=True, created_at=None),
-    "agents": agent(7, available=False, last_active_at="2026-01-01T00:00:00Z"),
-    "roles": {"id": 7, "name": "R", "description": "", "default": True, "agent_type": 1, "created_at": None},
-    "admin_roles": {"id": 7, "name": "R", "agent_ids": [1]},
-    "admin_groups": {"id": 7, "name": "G", "agent_ids": [1], "parent_group_id": None},
-    "budgets": budget("b7", retired=False, startDate="2026-01-01", currentPeriod={"limit": 1.5, "spent": {"total": 1}}),
-    "cards": card("c7", shareBudgetFunds=True, recurringLimit=5, currentPeriod={"limit": 1, "spent": 0}),
-    "transactions": transaction("t7", amount=12.34, userName="A", userId="u"),
-}
 VALID: dict[str, Any] = {"VARCHAR": "1", "BIGINT": 7, "INTEGER": 2, "BOOLEAN": True}
 VALID |= {"DATE": "2026-01-01", "TIMESTAMPTZ": "2026-01-01T00:00:00Z"}
 
@@ -78,8 +67,8 @@ def full(record: dict[str, Any], contract: Contract) -> dict[str, Any]:
 
 
 CONTRACTS = {source.folder: source.contract for pipeline in PIPELINES for source in pipeline.inputs}
-FULL = {folder: full(record, CONTRACTS[folder]) for folder, record in PLAIN.items()}
-LISTS = {"budgets", "cards", "transactions"}
+FULL = {entity.folder: full(entity.full, CONTRACTS[entity.folder]) for entity in ENTITIES}
+LISTS = {entity.folder for entity in ENTITIES if entity.is_enveloped}
 WRONG: dict[str, Any] = {
     "object": {"a": 1},
     "array": [1],

@@ -13,35 +13,19 @@ import zstandard
 from deskroll.input.dump import list_folder
 from deskroll.input.files import Unreadable
 from deskroll.input.json_reader import read_exactly
+from deskroll.pipelines import PIPELINES
 from tests.helpers import hostile
 from tests.helpers.databases import Database
-from tests.helpers.factories import Dump, agent, budget, card, transaction
+from tests.helpers.entities import ENTITIES
+from tests.helpers.factories import Dump
 from tests.helpers.runs import Shell, Sync, sync_into
 from tests.helpers.torture import Torture
 from tests.rules.test_model import empty
 
 EVERY = hostile.every()
-GOOD = {
-    "agent_details": agent(1, role_ids=[2], group_ids=[3]),
-    "agents": agent(1),
-    "roles": {"id": 2, "name": "R"},
-    "admin_roles": {"id": 4, "name": "R", "agent_ids": [1]},
-    "admin_groups": {"id": 3, "name": "G", "agent_ids": [1]},
-    "budgets": budget("b1"),
-    "cards": card("c1"),
-    "transactions": transaction("t1"),
-}
-RESOURCE = {"agent_details": "agents", "admin_roles": "roles", "admin_groups": "groups"}
-LOADED = {
-    "agents": "agent_id = 1",
-    "roles": "role_id IN (2, 4)",
-    "agent_role_mapping": "agent_id = 1 AND role_id IN (2, 4)",
-    "groups": "group_id = 3 AND NOT inactive",
-    "group_membership": "group_id = 3 AND agent_id = 1",
-    "budgets": "budget_id = 'b1'",
-    "cards": "card_id = 'c1' AND budget_id = 'b1'",
-    "transactions": "transaction_id = 't1' AND card_id = 'c1'",
-}
+GOOD = {entity.folder: entity.good for entity in ENTITIES}
+RESOURCE = {input_.folder: input_.resource for pipeline in PIPELINES for input_ in pipeline.inputs}
+LOADED = {table: where for entity in ENTITIES for table, where in entity.loaded.items()}
 
 
 def write_good(dump: Dump) -> None:
@@ -59,9 +43,9 @@ def judge(db: Database, dump: Dump) -> None:
     }
     for folder in GOOD:
         there = rejected = 0
-        for file in list_folder(str(dump.path / "sync-day1"), folder, RESOURCE.get(folder, folder)).files:
+        for file in list_folder(str(dump.path / "sync-day1"), folder, RESOURCE[folder]).files:
             try:
-                records = list(read_exactly(file, RESOURCE.get(folder, folder)))
+                records = list(read_exactly(file, RESOURCE[folder]))
             except Unreadable:
                 there, rejected = there + 1, rejected + 1
             else:

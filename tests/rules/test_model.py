@@ -243,7 +243,7 @@ def tables(db: Database) -> dict[str, Any]:
         },
         "roles": {row["role_id"]: without(row, "role_id") for row in db.rows("SELECT * FROM roles")},
         "mapping": {
-            (row["agent_id"], row["role_id"]): (row["status"], row["said_by_agent"], row["said_by_role"])
+            (row["agent_id"], row["role_id"]): (row["status"], row["stated_by_agent"], row["stated_by_role"])
             for row in db.rows("SELECT * FROM agent_role_mapping")
         },
         "role history": sorted(
@@ -251,7 +251,7 @@ def tables(db: Database) -> dict[str, Any]:
             for row in db.rows("SELECT agent_id, role_id, action, sync_date, sync_day FROM agent_role_history")
         ),
         "waiting roles": {
-            (row["agent_id"], row["role_id"]): (row["said_by_agent"], row["said_by_role"])
+            (row["agent_id"], row["role_id"]): (row["stated_by_agent"], row["stated_by_role"])
             for row in db.rows("SELECT * FROM unlinked_agent_roles")
         },
         "waiting members": {tuple(row.values()) for row in db.rows("SELECT * FROM unlinked_group_members")},

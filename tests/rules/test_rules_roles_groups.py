@@ -352,8 +352,8 @@ class TestLinks:
             {"source_file": "agent_details/b.json", "raw_record": 10}
         ]
         sync("day1", "2026-01-05")
-        stated = db.rows("SELECT said_by_agent, said_by_role FROM agent_role_mapping")
-        assert stated == [{"said_by_agent": True, "said_by_role": True}]
+        stated = db.rows("SELECT stated_by_agent, stated_by_role FROM agent_role_mapping")
+        assert stated == [{"stated_by_agent": True, "stated_by_role": True}]
 
     def test_links_to_a_parent_that_was_rejected_and_never_known(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "admin_groups", [group(1, parent=2), group(2) | {"name": None}])

@@ -178,7 +178,7 @@ class TestConservation:
     ) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2)])
         monkeypatch.setattr(
-            "deskroll.transform.compile.newest", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1"
+            "deskroll.transform.compile.deduplicate", lambda contract, relation, *_: f"SELECT * FROM {relation} LIMIT 1"
         )
         with pytest.raises(DeskrollError, match="2 read is not 1 valid"):
             sync("day1", "2026-01-05")

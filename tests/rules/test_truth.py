@@ -336,8 +336,8 @@ class TestSilence:
     """Which side stated a role stays known while that side is silent."""
 
     def sides(self, db: Database) -> tuple[bool, bool]:
-        (row,) = db.rows("SELECT said_by_agent, said_by_role FROM agent_role_mapping")
-        return row["said_by_agent"], row["said_by_role"]
+        (row,) = db.rows("SELECT stated_by_agent, stated_by_role FROM agent_role_mapping")
+        return row["stated_by_agent"], row["stated_by_role"]
 
     def test_the_no_of_the_other_side_alone_removes_nothing(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1, role_ids=[10])])

@@ -13,7 +13,7 @@ from deskroll.input.dump import list_folder
 from deskroll.spec import contract as c
 from deskroll.spec.contract import Contract, Lookup, Rule, column, states
 from deskroll.transform.check import check_elements, check_records
-from deskroll.transform.compile import explode, look_up, needed, newest, rejected, repeated
+from deskroll.transform.compile import deduplicate, explode, find_rejected, find_repeated, look_up, needed
 
 ON = date(2026, 1, 5)
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
@@ -167,11 +167,11 @@ def test_a_fault_in_a_list_costs_the_element_or_the_list_and_not_the_record(read
     ]
 
 
-def deduplicate(engine: DuckDB, contract: Contract) -> dict[int, tuple[int, bool]]:
+def left_of(engine: DuckDB, contract: Contract) -> dict[int, tuple[int, bool]]:
     """Which record of each key is left, by its position, and whether a rejected one may be newer."""
-    engine.create("repeats", repeated(contract, "checked"), materialize=True)
-    engine.create("rejects", rejected(contract, "checked", ON), materialize=True)
-    select = newest(contract, "checked", "repeats", "rejects", ON)
+    engine.create("repeats", find_repeated(contract, "checked"), materialize=True)
+    engine.create("rejects", find_rejected(contract, "checked", ON), materialize=True)
+    select = deduplicate(contract, "checked", "repeats", "rejects", ON)
     return {row["id"]: (row["record_index"], row["is_superseded"]) for row in rows(engine, select)}
 
 
@@ -187,7 +187,7 @@ def deduplicate(engine: DuckDB, contract: Contract) -> dict[int, tuple[int, bool
 )
 def test_the_newest_valid_record_of_a_key_is_left(records: list[Any], left: Any, read: Any, engine: DuckDB) -> None:
     read(DATED, *records)
-    assert deduplicate(engine, DATED) == {1: left}
+    assert left_of(engine, DATED) == {1: left}
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_rejected_record_supersedes_an_older_one(
     fields = (*DATED.fields, column("x", c.BOOLEAN))
     contract = Contract("things", fields, "id", version_by="updated_at")
     read(contract, {"id": 1, "updated_at": bad, "x": "?"}, {"id": 1, "updated_at": valid})
-    assert deduplicate(engine, contract) == {1: (1, may_be_newer)}
+    assert left_of(engine, contract) == {1: (1, may_be_newer)}
 
 
 @pytest.mark.parametrize(
@@ -217,14 +217,14 @@ def test_of_several_rejected_records_the_one_that_may_be_the_newest_counts(
 ) -> None:
     contract = Contract("things", (*DATED.fields, column("x", c.BOOLEAN)), "id", version_by="updated_at")
     read(contract, *({"id": 1} | record for record in records))
-    assert deduplicate(engine, contract) == {1: left}
+    assert left_of(engine, contract) == {1: left}
 
 
 def test_a_record_from_the_future_is_ordered_as_of_the_sync_date(read: Any, engine: DuckDB) -> None:
     contract = Contract("things", DATED.fields, "id", version_by="updated_at", is_dated=True)
     read(contract, {"id": 1, "updated_at": "2026-01-05T12:00:00Z"}, {"id": 1, "updated_at": "2029-01-01T00:00:00Z"})
-    assert deduplicate(engine, contract) == {1: (0, False)}
-    assert deduplicate(engine, DATED) == {1: (1, False)}
+    assert left_of(engine, contract) == {1: (0, False)}
+    assert left_of(engine, DATED) == {1: (1, False)}
 
 
 def test_what_is_looked_up_and_not_found_is_the_fault_of_the_record(read: Any, engine: DuckDB) -> None:

@@ -11,8 +11,8 @@ from deskroll.spec.pipeline import Guard, Pipeline, Publication, Snapshot, Stagi
 _PAIR: Mapping[str, tuple[Literal["BIGINT"], str]] = {
     "agent_id": ("BIGINT", "agent_id"),
     "role_id": ("BIGINT", "role_id"),
-    "by_agent": ("BIGINT", "said_by_agent::INT"),
-    "by_role": ("BIGINT", "said_by_role::INT"),
+    "by_agent": ("BIGINT", "stated_by_agent::INT"),
+    "by_role": ("BIGINT", "stated_by_role::INT"),
 }
 
 _ASSIGNED = "SELECT count(*) FROM agent_role_mapping WHERE status = 'assigned'"
@@ -27,15 +27,13 @@ AGENT_ROLES = Pipeline(
     ),
     staging=(StagingTable("stg_agent_roles", read_select("stg_agent_roles")),),
     publication=Publication(
-        pipeline="agent_roles",
+        "agent_roles",
         file="012_upsert_agent_roles.sql",
-        quarantine_table="agent_role_pipeline_errors",
         tables={
             "agent_role_mapping": ("agent_details.role_ids", "agents.role_ids", "admin_roles.agent_ids"),
             "agent_role_history": (),
         },
         staging_tables={"agent_role_mapping": "stg_agent_roles"},
-        changes_table="stg_agent_role_changes",
         key=("agent_id", "role_id"),
         label_sql="""SELECT agent.name || ': ' || role.name FROM agents AS agent CROSS JOIN roles AS role
         WHERE agent.agent_id = %s AND role.role_id = %s""",

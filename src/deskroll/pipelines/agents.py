@@ -69,15 +69,15 @@ MASTER_LIST = Input("agent_details", "agents", _MASTER_LIST)
 ROSTER = Input("agents", "agents", _ROSTER, absent="the master list is taken for the roster", must_return=True)
 
 
-def _stated(source: Input) -> Relation:
+def _stated(input_: Input) -> Relation:
     """What a folder says of each agent that it names: one row an agent.
 
     `is_rejected`: its newest record was, as far as can be told. `is_valid`: it has a valid one. `states_…`: that one
     has the list.
     """
-    lists = ",\n    ".join(f"{states(f'valid.{item.name}')} AS states_{item.name}" for item in source.contract.lists)
+    lists = ",\n    ".join(f"{states(f'valid.{item.name}')} AS states_{item.name}" for item in input_.contract.lists)
     return Relation(
-        f"{source.folder}_stated",
+        f"{input_.folder}_stated",
         f"""SELECT
     coalesce(valid.agent_id, bad.agent_id) AS agent_id,
     coalesce(valid.is_superseded, true) AS is_rejected,
@@ -86,8 +86,8 @@ def _stated(source: Input) -> Relation:
         ELSE valid.deactivated END AS deactivated,
     CASE WHEN coalesce(valid.is_superseded, true) THEN bad.updated_at ELSE valid.updated_at END AS updated_at,
     {lists}
-FROM {source.relation("valid")} AS valid
-FULL JOIN {source.relation("rejected")} AS bad ON bad.agent_id = valid.agent_id""",
+FROM {input_.relation("valid")} AS valid
+FULL JOIN {input_.relation("rejected")} AS bad ON bad.agent_id = valid.agent_id""",
     )
 
 
@@ -128,9 +128,8 @@ AGENTS = Pipeline(
         StagingTable("stg_agent_group_membership", "SELECT agent_id, group_id FROM agent_group_ids_valid"),
     ),
     publication=Publication(
-        pipeline="agents",
+        "agents",
         file="010_upsert_agents.sql",
-        quarantine_table="agent_pipeline_errors",
         tables={
             "agents": ("agent_details", "agents"),
             "agent_details": ("agent_details",),
@@ -138,7 +137,6 @@ AGENTS = Pipeline(
             "agent_group_membership": ("agent_details.group_ids", "agents.group_ids"),
             "agent_status_history": (),
         },
-        changes_table="stg_agent_changes",
         key=("agent_id",),
         deactivating=("deactivated", "missing"),
         untold=("activity",),

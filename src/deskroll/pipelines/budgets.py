@@ -37,13 +37,9 @@ BUDGETS = Pipeline(
     inputs=(Input("budgets", "budgets", _CONTRACT),),
     staging=(StagingTable("stg_budgets", _STG_BUDGETS),),
     publication=Publication(
-        pipeline="budgets",
+        "budgets",
         file="030_upsert_budgets.sql",
-        quarantine_table="budget_pipeline_errors",
-        tables={"budgets": ("budgets",)},
-        changes_table="stg_budget_changes",
         key=("budget_id",),
-        label_sql="SELECT name FROM budgets WHERE budget_id = %s",
     ),
     facts=(("budgets", "SELECT count(*) FROM budgets"),),
 )

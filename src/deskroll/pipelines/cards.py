@@ -47,11 +47,8 @@ CARDS = Pipeline(
     inputs=(Input("cards", "cards", _CONTRACT),),
     staging=(StagingTable("stg_cards", _STG_CARDS),),
     publication=Publication(
-        pipeline="cards",
+        "cards",
         file="031_upsert_cards.sql",
-        quarantine_table="card_pipeline_errors",
-        tables={"cards": ("cards",)},
-        changes_table="stg_card_changes",
         key=("card_id",),
         label_sql="SELECT coalesce(name, card_id) FROM cards WHERE card_id = %s",
         discrepancies=(

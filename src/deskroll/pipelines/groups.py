@@ -38,14 +38,11 @@ GROUPS = Pipeline(
     inputs=(Input("admin_groups", "groups", _GROUPS),),
     staging=(StagingTable("stg_groups", _STG_GROUPS), StagingTable("stg_group_membership", _MEMBERS)),
     publication=Publication(
-        pipeline="groups",
+        "groups",
         file="020_upsert_groups.sql",
-        quarantine_table="group_pipeline_errors",
         tables={"groups": ("admin_groups",), "group_membership": ("admin_groups.agent_ids",)},
-        changes_table="stg_group_changes",
         key=("group_id",),
         deactivating=("inactivated",),
-        label_sql="SELECT name FROM groups WHERE group_id = %s",
         refresh_sql="SELECT deskroll_link_group_members(), deskroll_mark_inactive_groups()",
         guards=(
             Guard("members of groups", "be removed", label_sql=membership("leave", "groups")),

@@ -50,13 +50,10 @@ ROLES = Pipeline(
     inputs=(_ROLES, ADMIN_ROLES),
     staging=(StagingTable("stg_roles", _STG_ROLES),),
     publication=Publication(
-        pipeline="roles",
+        "roles",
         file="011_upsert_roles.sql",
-        quarantine_table="role_pipeline_errors",
         tables={"roles": ("roles", "admin_roles")},
-        changes_table="stg_role_changes",
         key=("role_id",),
-        label_sql="SELECT name FROM roles WHERE role_id = %s",
     ),
     facts=(("roles", "SELECT count(*) FROM roles"),),
 )

@@ -97,7 +97,7 @@ next AS (
     FROM sides
 )
 
-SELECT agent_id, role_id, 'assigned' AS status, by_agent = 1 AS said_by_agent, by_role = 1 AS said_by_role,
+SELECT agent_id, role_id, 'assigned' AS status, by_agent = 1 AS stated_by_agent, by_role = 1 AS stated_by_role,
     source_file, record_index, sync.sync_day, sync.source
 FROM next CROSS JOIN sync
 WHERE is_said OR (

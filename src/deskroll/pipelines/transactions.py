@@ -112,11 +112,9 @@ TRANSACTIONS = Pipeline(
         StagingTable("stg_card_holders", read_select("stg_card_holders")),
     ),
     publication=Publication(
-        pipeline="transactions",
+        "transactions",
         file="040_upsert_transactions.sql",
-        quarantine_table="transaction_pipeline_errors",
         tables={"transactions": ("transactions",), "card_holders": ()},
-        changes_table="stg_transaction_changes",
         key=("transaction_id",),
         label_sql="""SELECT coalesce(merchant_name, raw_merchant_name, transaction_id) || ' ' || amount_usd || ' USD'
         FROM transactions WHERE transaction_id = %s""",

@@ -134,6 +134,8 @@ class Publication:
 
     `tables` maps each final table, the pipeline's own first, to the inputs of its rows: folders, and lists in their
     records (`folder.list`). `staging_tables` names the staging table of a final table if it is not `stg_` and its name.
+    What is not given is named after the pipeline: for `skills` the table `skills` of the folder `skills`, labelled by
+    its `name`, with `skill_pipeline_errors` and `stg_skill_changes`.
 
     The SQL `file` leaves what it did in `changes_table`, a row per `key` and `change`; `label_sql` is a SELECT that
     names the bearer of a key. Of the changes, `deactivating` are those by which a row becomes inactive, and `untold`
@@ -147,11 +149,11 @@ class Publication:
 
     pipeline: str
     file: str
-    quarantine_table: str
-    tables: Mapping[str, tuple[str, ...]]
-    changes_table: str
     key: tuple[str, ...]
-    label_sql: str
+    tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    label_sql: str = ""
+    quarantine_table: str = ""
+    changes_table: str = ""
     staging_tables: Mapping[str, str] = field(default_factory=dict)
     deactivating: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
@@ -160,6 +162,18 @@ class Publication:
     guards: tuple[Guard, ...] = ()
     discrepancies: tuple[Discrepancy, ...] = ()
     standing_discrepancies: tuple[Discrepancy, ...] = ()
+
+    def __post_init__(self) -> None:
+        entity = self.pipeline.removesuffix("s")
+        defaults = {
+            "tables": {self.pipeline: (self.pipeline,)},
+            "label_sql": f"SELECT name FROM {self.pipeline} WHERE {self.key[0]} = %s",
+            "quarantine_table": f"{entity}_pipeline_errors",
+            "changes_table": f"stg_{entity}_changes",
+        }
+        for name, default in defaults.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, default)
 
 
 @dataclass(frozen=True)

@@ -83,27 +83,27 @@ def compile_outputs(pipeline: Pipeline) -> list[Step]:
     ]
 
 
-def _read(source: Input) -> Iterator[Step]:
-    check, read, lookup = check_records(source.contract), source.relation("read"), source.contract.lookup
+def _read(input_: Input) -> Iterator[Step]:
+    check, read, lookup = check_records(input_.contract), input_.relation("read"), input_.contract.lookup
     if not lookup:
-        yield Step(read, check, "read", source)
+        yield Step(read, check, "read", input_)
         return
-    unresolved, found = source.relation("unresolved"), source.relation("found")
-    yield Step(unresolved, check, "read", source)
-    yield Step(found, needed(lookup, unresolved), "look up", source, materialize=True)
+    unresolved, found = input_.relation("unresolved"), input_.relation("found")
+    yield Step(unresolved, check, "read", input_)
+    yield Step(found, needed(lookup, unresolved), "look up", input_, materialize=True)
     yield Step(read, look_up(lookup, unresolved, found))
 
 
-def _identify(source: Input) -> Iterator[Step]:
-    read, checked = source.relation("read"), source.relation("checked")
-    key, alias = source.contract.key, source.contract.alias
+def _identify(input_: Input) -> Iterator[Step]:
+    read, checked = input_.relation("read"), input_.relation("checked")
+    key, alias = input_.contract.key, input_.contract.alias
     if not alias:
         yield Step(checked, f"SELECT * FROM {read}")
         return
-    identified = source.relation("identified")
+    identified = input_.relation("identified")
     nameless = f"""SELECT source_file, record_index, {alias} FROM {read}
 WHERE error_type IS NOT NULL AND {key} IS NULL AND {alias} IS NOT NULL"""
-    yield Step(identified, nameless, "identify", source)
+    yield Step(identified, nameless, "identify", input_)
     yield Step(
         checked,
         f"""SELECT one.* EXCLUDE ({key}), coalesce(one.{key}, found.found_id) AS {key}
@@ -112,25 +112,25 @@ LEFT JOIN {identified} AS found ON one.source_file = found.found_file AND one.re
     )
 
 
-def _take(source: Input, on: date, names: frozenset[str]) -> Iterator[Step]:
-    contract = source.contract
-    yield from _deduplicate(source, on)
+def _take(input_: Input, on: date, names: frozenset[str]) -> Iterator[Step]:
+    contract = input_.contract
+    yield from _deduplicate_steps(input_, on)
     for item in contract.lists:
-        if source.list_name(item) in names:
-            exploded = source.relation("exploded", item)
-            yield Step(exploded, explode(contract, item, source.relation("valid")))
-            yield Step(source.relation("checked", item), check_elements(contract, item), "map", source, over=exploded)
-            yield from _deduplicate(source, on, item)
+        if input_.list_name(item) in names:
+            exploded = input_.relation("exploded", item)
+            yield Step(exploded, explode(contract, item, input_.relation("valid")))
+            yield Step(input_.relation("checked", item), check_elements(contract, item), "map", input_, over=exploded)
+            yield from _deduplicate_steps(input_, on, item)
 
 
-def _deduplicate(source: Input, on: date, item: Contract | None = None) -> Iterator[Step]:
+def _deduplicate_steps(input_: Input, on: date, item: Contract | None = None) -> Iterator[Step]:
     """Make the valid rows of the checked ones: records or, with `item`, elements of a list."""
-    contract, also = item or source.contract, (source.contract.key,) if item else ()
+    contract, also = item or input_.contract, (input_.contract.key,) if item else ()
     checked, repeats, rejects, valid = (
-        source.relation(state, item) for state in ("checked", "repeated", "rejected", "valid")
+        input_.relation(state, item) for state in ("checked", "repeated", "rejected", "valid")
     )
     keys = ", ".join((*also, contract.key))
-    step = partial(Step, subject=source.list_name(item) if item else source.folder)
+    step = partial(Step, subject=input_.list_name(item) if item else input_.folder)
     yield step(
         f"{checked}_counts",
         f"""SELECT count(*),
@@ -141,9 +141,9 @@ FROM {checked}""",
         columns=COUNTED,
     )
     rare = partial(step, materialize=True, is_rare=True)
-    yield rare(repeats, repeated(contract, checked, *also), weighed_by=("duplicates",))
-    yield rare(rejects, rejected(contract, checked, on, *also), weighed_by=("rejected",))
-    select = newest(contract, checked, repeats, rejects, on, *also)
+    yield rare(repeats, find_repeated(contract, checked, *also), weighed_by=("duplicates",))
+    yield rare(rejects, find_rejected(contract, checked, on, *also), weighed_by=("rejected",))
+    select = deduplicate(contract, checked, repeats, rejects, on, *also)
     yield step(valid, select, materialize=True, is_wide=True, weighed_by=("duplicates", "rejected"))
     having = "".join(f", count(CASE WHEN {states(one.name)} THEN 1 END)" for one in contract.lists)
     stated = tuple(f"states_{one.name}" for one in contract.lists)
@@ -153,28 +153,28 @@ FROM {checked}""",
 def _rejections(pipeline: Pipeline) -> str:
     """Select the quarantine rows of a pipeline: of its records, and of the elements in them."""
     return "\nUNION ALL\n".join(
-        f"""SELECT '{pipeline.name}' AS pipeline, CAST({source.contract.key} AS VARCHAR) AS entity_id,
+        f"""SELECT '{pipeline.name}' AS pipeline, CAST({input_.contract.key} AS VARCHAR) AS entity_id,
     error_type, error_message, raw_record, source_file, record_index
 FROM {checked} WHERE error_type IS NOT NULL"""
-        for source in pipeline.inputs
-        for name, checked in _checked(source)
+        for input_ in pipeline.inputs
+        for name, checked in _checked(input_)
         if name in pipeline.input_names
     )
 
 
-def _checked(source: Input) -> list[tuple[str, str]]:
+def _checked(input_: Input) -> list[tuple[str, str]]:
     """The relations of an input that have rows to reject, and the names of what they are read from."""
-    lists = [(source.list_name(item), source.relation("checked", item)) for item in source.contract.lists]
-    return [(source.folder, source.relation("checked")), *lists]
+    lists = [(input_.list_name(item), input_.relation("checked", item)) for item in input_.contract.lists]
+    return [(input_.folder, input_.relation("checked")), *lists]
 
 
-def repeated(contract: Contract, relation: str, *also: str) -> str:
+def find_repeated(contract: Contract, relation: str, *also: str) -> str:
     """Select the keys under which `relation` has several valid rows; `also` are columns that belong to the key."""
     key = ", ".join((*also, contract.key))
     return f"SELECT {key} FROM {relation} WHERE error_type IS NULL GROUP BY {key} HAVING count(*) > 1"
 
 
-def rejected(contract: Contract, relation: str, on: date, *also: str) -> str:
+def find_rejected(contract: Contract, relation: str, on: date, *also: str) -> str:
     """Select the rejected rows of `relation` whose key can be read, one a key: the newest, as far as that can be told.
 
     A row whose age cannot be read may be the newest of all. `on` is the date of the sync.
@@ -187,13 +187,13 @@ def rejected(contract: Contract, relation: str, on: date, *also: str) -> str:
 ) WHERE nth = 1"""
 
 
-def newest(contract: Contract, relation: str, repeats: str, rejects: str, on: date, *also: str) -> str:
+def deduplicate(contract: Contract, relation: str, repeats: str, rejects: str, on: date, *also: str) -> str:
     """Select the valid rows of `relation`, one a key: the newest, then the last by file and position.
 
-    `is_superseded` says of each whether a rejected row of its key may be newer. Of dated records `ordered_time` is the
-    time by which they are ordered. `repeats` is the relation of `repeated`: only rows with these keys are sorted,
-    because a window over all of the wide rows costs several times as much. `rejects` is that of `rejected`. `on` is the
-    date of the sync.
+    `is_superseded` says of each whether a rejected row of its key may be newer. Of dated records, `ordered_time` is the
+    time by which they are ordered. `repeats` is the relation of `find_repeated`: only rows with these keys are sorted,
+    because a window over all of the wide rows costs several times as much. `rejects` is that of `find_rejected`. `on`
+    is the date of the sync.
     """
     key = ", ".join((*also, contract.key))
     age = f"{contract.order(on)} DESC NULLS LAST, " if contract.version_by else ""

@@ -13,7 +13,7 @@ _NOTHING: Final = """SELECT CAST(NULL AS VARCHAR) AS found_file, CAST(NULL AS BI
     CAST(NULL AS BIGINT) AS found_id WHERE false"""
 
 
-def find_ids(engine: Engine, connection: Connection, source: Input, alike: Iterable[Input], nameless: str) -> str:
+def find_ids(engine: Engine, connection: Connection, input_: Input, alike: Iterable[Input], nameless: str) -> str:
     """Find the id of each record without a readable one by its name: a SELECT of `found_file`, `_index` and `_id`.
 
     `nameless` is a SELECT of these records: file, index, and name, which is an agent's e-mail address or the name of a
@@ -24,7 +24,7 @@ def find_ids(engine: Engine, connection: Connection, source: Input, alike: Itera
     records = engine.fetch(nameless)
     if not records:
         return _NOTHING
-    bearers, here = _bearers(engine, connection, source, alike)
+    bearers, here = _bearers(engine, connection, input_, alike)
     found = [
         f"({sql_text(file)}, {index}, {key})"
         for file, index, name in records
@@ -37,10 +37,10 @@ def find_ids(engine: Engine, connection: Connection, source: Input, alike: Itera
 
 
 def _bearers(
-    engine: Engine, connection: Connection, source: Input, alike: Iterable[Input]
+    engine: Engine, connection: Connection, input_: Input, alike: Iterable[Input]
 ) -> tuple[dict[str, set[int]], set[int]]:
     """Who bears which name, and whose ids stand in the folder itself."""
-    key, alias = source.contract.key, source.contract.alias
+    key, alias = input_.contract.key, input_.contract.alias
     bearers: dict[str, set[int]] = {}
     of_today: set[int] = set()
     here: set[int] = set()
@@ -49,8 +49,8 @@ def _bearers(
         for bearer, name in engine.fetch(select):
             bearers.setdefault(_folded(name or ""), set()).add(bearer)
             of_today.add(bearer)
-            here |= {bearer} if other == source else set()
-    for bearer, name in snapshot.names(connection, source.resource, key, str(alias)):
+            here |= {bearer} if other == input_ else set()
+    for bearer, name in snapshot.names(connection, input_.resource, key, str(alias)):
         if bearer not in of_today:
             bearers.setdefault(_folded(name), set()).add(bearer)
     bearers.pop("", None)

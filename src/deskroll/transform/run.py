@@ -67,11 +67,11 @@ class Runner:
                 step.name, f"SELECT * FROM ({step.sql}) WHERE false" if is_empty else step.sql, materialize=is_kept
             )
 
-    def _read(self, step: Step, source: Input) -> None:
-        folder = self.folders[source]
+    def _read(self, step: Step, input_: Input) -> None:
+        folder = self.folders[input_]
         size = sum(f.size for f in folder.files) / 1e6
         self.progress(f"reading {folder.name}/ ({len(folder.files):,} files, {size:,.1f} MB)")
-        self._readings[source.folder] = self.engine.read(folder, step.sql, step.name)
+        self._readings[input_.folder] = self.engine.read(folder, step.sql, step.name)
 
     def _count(self, step: Step) -> None:
         """Count rows; every row that was checked must be valid, a duplicate, or rejected."""
@@ -85,22 +85,22 @@ class Runner:
                 "This is a fault of deskroll; nothing was published. Please report it.",
             )
 
-    def _folder(self, source: Input) -> StagedInput:
-        folder, counts = self.folders[source], self._counts[source.folder]
+    def _folder(self, input_: Input) -> StagedInput:
+        folder, counts = self.folders[input_], self._counts[input_.folder]
         reasons = notes.why_incomplete(
-            self.engine, self._readings[source.folder], source.relation("checked"), source.contract.key,
+            self.engine, self._readings[input_.folder], input_.relation("checked"), input_.contract.key,
             counts["records_read"], counts["rejected"],
         )  # fmt: skip
-        is_complete = not reasons and source.folder not in self.lost
+        is_complete = not reasons and input_.folder not in self.lost
         return StagedInput(
-            "", source.folder, True, folder.found, is_complete, *_counted(counts),
+            "", input_.folder, True, folder.found, is_complete, *_counted(counts),
             incomplete_because=notes.few(reasons, "; "), passed_over=notes.few(folder.passed_over),
         )  # fmt: skip
 
-    def _lists(self, source: Input, names: frozenset[str]) -> Iterator[StagedInput]:
-        for item in source.contract.lists:
-            if (name := source.list_name(item)) in names:
-                is_stated = self._counts[source.folder][f"states_{item.name}"] > 0
+    def _lists(self, input_: Input, names: frozenset[str]) -> Iterator[StagedInput]:
+        for item in input_.contract.lists:
+            if (name := input_.list_name(item)) in names:
+                is_stated = self._counts[input_.folder][f"states_{item.name}"] > 0
                 yield StagedInput("", name, False, is_stated, True, *_counted(self._counts[name]))
 
 

@@ -66,10 +66,10 @@ def _to_duckdb(step: Step) -> str:
     return f"CREATE OR REPLACE TEMP {'TABLE' if step.materialize else 'VIEW'} {step.name} AS\n{step.sql};"
 
 
-def _records(source: Input) -> str:
+def _records(input_: Input) -> str:
     """The records of a folder's files of JSON: arrays, envelopes with an array, or one record."""
-    return f"""-- Every record of {source.folder}/*.json; files of lines or of other shapes need a SELECT of your own.
-CREATE OR REPLACE TEMP VIEW {source.folder}_records AS
+    return f"""-- Every record of {input_.folder}/*.json; files of lines or of other shapes need a SELECT of your own.
+CREATE OR REPLACE TEMP VIEW {input_.folder}_records AS
 SELECT source_file, index - 1 AS record_index, CAST(list[index] AS VARCHAR) AS record,
     CAST(NULL AS VARCHAR) AS raw, CAST(NULL AS VARCHAR) AS fault
 FROM (
@@ -79,7 +79,7 @@ FROM (
             CASE json_type(content)
                 WHEN 'ARRAY' THEN content
                 ELSE coalesce(
-                    json_extract(content, '$.{source.resource}'),
+                    json_extract(content, '$.{input_.resource}'),
                     json_extract(content, '$.results'),
                     '[' || content || ']'
                 )
@@ -87,8 +87,8 @@ FROM (
             '["JSON"]'
         ) AS list
         FROM (
-            SELECT '{source.folder}/' || parse_filename(filename) AS source_file, ltrim(content, chr(65279)) AS content
-            FROM read_text('{source.folder}/*.json')
+            SELECT '{input_.folder}/' || parse_filename(filename) AS source_file, ltrim(content, chr(65279)) AS content
+            FROM read_text('{input_.folder}/*.json')
         )
         WHERE json_valid(content)
     )

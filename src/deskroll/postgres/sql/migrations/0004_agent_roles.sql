@@ -6,8 +6,8 @@ CREATE TABLE agent_role_mapping (
     status TEXT NOT NULL CHECK (status IN ('assigned', 'removed')),
     assigned_at TIMESTAMPTZ NOT NULL,
     removed_at TIMESTAMPTZ,
-    said_by_agent BOOLEAN NOT NULL,
-    said_by_role BOOLEAN NOT NULL,
+    stated_by_agent BOOLEAN NOT NULL,
+    stated_by_role BOOLEAN NOT NULL,
     PRIMARY KEY (agent_id, role_id),
     CHECK ((status = 'removed') = (removed_at IS NOT NULL))
 );
@@ -17,21 +17,21 @@ COMMENT ON COLUMN agent_role_mapping.role_id IS 'The role.';
 COMMENT ON COLUMN agent_role_mapping.status IS 'assigned, or removed.';
 COMMENT ON COLUMN agent_role_mapping.assigned_at IS 'When a sync last found the role assigned anew: action_at of that row of agent_role_history.';
 COMMENT ON COLUMN agent_role_mapping.removed_at IS 'When a sync found it removed; NULL while it is assigned.';
-COMMENT ON COLUMN agent_role_mapping.said_by_agent IS 'Whether the agent''s record (role_ids) stated it, the last time that it said anything of its roles.';
-COMMENT ON COLUMN agent_role_mapping.said_by_role IS 'Whether the role''s record (agent_ids) stated it, the last time that it said anything of its agents.';
+COMMENT ON COLUMN agent_role_mapping.stated_by_agent IS 'Whether the agent''s record (role_ids) stated it, the last time that it said anything of its roles.';
+COMMENT ON COLUMN agent_role_mapping.stated_by_role IS 'Whether the role''s record (agent_ids) stated it, the last time that it said anything of its agents.';
 
 CREATE TABLE unlinked_agent_roles (
     agent_id BIGINT NOT NULL,
     role_id BIGINT NOT NULL,
-    said_by_agent BOOLEAN NOT NULL,
-    said_by_role BOOLEAN NOT NULL,
+    stated_by_agent BOOLEAN NOT NULL,
+    stated_by_role BOOLEAN NOT NULL,
     PRIMARY KEY (agent_id, role_id)
 );
 COMMENT ON TABLE unlinked_agent_roles IS 'Role assignments that a record states, and whose agent or role is not known yet: they are made when it arrives.';
 COMMENT ON COLUMN unlinked_agent_roles.agent_id IS 'The agent.';
 COMMENT ON COLUMN unlinked_agent_roles.role_id IS 'The role.';
-COMMENT ON COLUMN unlinked_agent_roles.said_by_agent IS 'Whether the agent''s record (role_ids) stated it last.';
-COMMENT ON COLUMN unlinked_agent_roles.said_by_role IS 'Whether the role''s record (agent_ids) stated it last.';
+COMMENT ON COLUMN unlinked_agent_roles.stated_by_agent IS 'Whether the agent''s record (role_ids) stated it last.';
+COMMENT ON COLUMN unlinked_agent_roles.stated_by_role IS 'Whether the role''s record (agent_ids) stated it last.';
 
 CREATE TABLE agent_role_history (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -76,8 +76,8 @@ CREATE UNLOGGED TABLE stg_agent_roles (
     agent_id BIGINT NOT NULL,
     role_id BIGINT NOT NULL,
     status TEXT NOT NULL,
-    said_by_agent BOOLEAN NOT NULL,
-    said_by_role BOOLEAN NOT NULL,
+    stated_by_agent BOOLEAN NOT NULL,
+    stated_by_role BOOLEAN NOT NULL,
     source_file TEXT,
     record_index BIGINT,
     sync_day TEXT NOT NULL,
@@ -88,8 +88,8 @@ COMMENT ON TABLE stg_agent_roles IS 'What the engine made of today''s roles of a
 COMMENT ON COLUMN stg_agent_roles.agent_id IS 'The agent.';
 COMMENT ON COLUMN stg_agent_roles.role_id IS 'The role.';
 COMMENT ON COLUMN stg_agent_roles.status IS 'assigned, or removed.';
-COMMENT ON COLUMN stg_agent_roles.said_by_agent IS 'Whether the agent''s record states it or, if it is silent today, stated it last.';
-COMMENT ON COLUMN stg_agent_roles.said_by_role IS 'Whether the role''s record states it or, if it is silent today, stated it last.';
+COMMENT ON COLUMN stg_agent_roles.stated_by_agent IS 'Whether the agent''s record states it or, if it is silent today, stated it last.';
+COMMENT ON COLUMN stg_agent_roles.stated_by_role IS 'Whether the role''s record states it or, if it is silent today, stated it last.';
 COMMENT ON COLUMN stg_agent_roles.source_file IS 'File of the record that states it; NULL for a pair that none states today.';
 COMMENT ON COLUMN stg_agent_roles.record_index IS 'Place of that record in the file, from 0.';
 COMMENT ON COLUMN stg_agent_roles.sync_day IS 'Sync day.';
@@ -100,15 +100,15 @@ CREATE UNLOGGED TABLE stg_agent_role_changes (
     agent_id BIGINT NOT NULL,
     role_id BIGINT NOT NULL,
     change TEXT NOT NULL,
-    said_by_agent BOOLEAN NOT NULL,
-    said_by_role BOOLEAN NOT NULL
+    stated_by_agent BOOLEAN NOT NULL,
+    stated_by_role BOOLEAN NOT NULL
 );
 COMMENT ON TABLE stg_agent_role_changes IS 'What the last publish did to the roles of agents, one row per pair that changed.';
 COMMENT ON COLUMN stg_agent_role_changes.agent_id IS 'The agent.';
 COMMENT ON COLUMN stg_agent_role_changes.role_id IS 'The role.';
 COMMENT ON COLUMN stg_agent_role_changes.change IS 'assigned, or removed.';
-COMMENT ON COLUMN stg_agent_role_changes.said_by_agent IS 'Whether the agent''s record states it, or stated it last.';
-COMMENT ON COLUMN stg_agent_role_changes.said_by_role IS 'Whether the role''s record states it, or stated it last.';
+COMMENT ON COLUMN stg_agent_role_changes.stated_by_agent IS 'Whether the agent''s record states it, or stated it last.';
+COMMENT ON COLUMN stg_agent_role_changes.stated_by_role IS 'Whether the role''s record states it, or stated it last.';
 
 INSERT INTO sync_watermarks (pipeline) VALUES ('agent_roles');
 

@@ -246,34 +246,34 @@ FROM sync_context AS context
 CROSS JOIN stg_agent_details AS today
 WHERE
     NOT context.is_backfill
-    AND NOT EXISTS (SELECT FROM agent_details AS known WHERE known.agent_id = today.agent_id)
+    AND NOT EXISTS (SELECT FROM agent_details AS stored WHERE stored.agent_id = today.agent_id)
     AND today.agent_id NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
 ORDER BY today.agent_id;
 
 -- What is known is compared with what is said in one pass, and only what differs is touched.
 CREATE TEMP TABLE agent_availability_changes AS
 SELECT
-    coalesce(today.agent_id, known.agent_id) AS agent_id,
-    coalesce(today.channel, known.channel) AS channel,
+    coalesce(today.agent_id, stored.agent_id) AS agent_id,
+    coalesce(today.channel, stored.channel) AS channel,
     today.is_available,
     today.available_since,
     CASE
-        WHEN known.agent_id IS NULL THEN 'added'
+        WHEN stored.agent_id IS NULL THEN 'added'
         WHEN today.agent_id IS NULL THEN 'removed'
         ELSE 'changed'
     END AS change
 FROM stg_agent_availability AS today
-FULL JOIN agent_availability AS known ON known.agent_id = today.agent_id AND known.channel = today.channel
+FULL JOIN agent_availability AS stored ON stored.agent_id = today.agent_id AND stored.channel = today.channel
 WHERE
     NOT (SELECT context.is_backfill FROM sync_context AS context)
-    AND coalesce(today.agent_id, known.agent_id) NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
+    AND coalesce(today.agent_id, stored.agent_id) NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
     AND CASE
         WHEN today.agent_id IS NULL
-            THEN known.agent_id IN (SELECT agent.agent_id FROM stg_agents AS agent WHERE agent.states_availability)
+            THEN stored.agent_id IN (SELECT agent.agent_id FROM stg_agents AS agent WHERE agent.states_availability)
         WHEN today.is_rejected THEN false
         ELSE
-            known.agent_id IS NULL
-            OR (today.is_available, today.available_since) IS DISTINCT FROM (known.is_available, known.available_since)
+            stored.agent_id IS NULL
+            OR (today.is_available, today.available_since) IS DISTINCT FROM (stored.is_available, stored.available_since)
     END;
 
 DELETE FROM agent_availability
@@ -302,18 +302,18 @@ DROP TABLE agent_availability_changes;
 
 CREATE TEMP TABLE agent_group_membership_changes AS
 SELECT
-    coalesce(today.agent_id, known.agent_id) AS agent_id,
-    coalesce(today.group_id, known.group_id) AS group_id,
-    known.agent_id IS NULL AS is_added
+    coalesce(today.agent_id, stored.agent_id) AS agent_id,
+    coalesce(today.group_id, stored.group_id) AS group_id,
+    stored.agent_id IS NULL AS is_added
 FROM stg_agent_group_membership AS today
-FULL JOIN agent_group_membership AS known ON known.agent_id = today.agent_id AND known.group_id = today.group_id
+FULL JOIN agent_group_membership AS stored ON stored.agent_id = today.agent_id AND stored.group_id = today.group_id
 WHERE
     NOT (SELECT context.is_backfill FROM sync_context AS context)
-    AND coalesce(today.agent_id, known.agent_id) NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
+    AND coalesce(today.agent_id, stored.agent_id) NOT IN (SELECT stale.agent_id FROM stale_agents AS stale)
     AND CASE
         WHEN today.agent_id IS NULL
-            THEN known.agent_id IN (SELECT agent.agent_id FROM stg_agents AS agent WHERE agent.states_groups)
-        ELSE known.agent_id IS NULL
+            THEN stored.agent_id IN (SELECT agent.agent_id FROM stg_agents AS agent WHERE agent.states_groups)
+        ELSE stored.agent_id IS NULL
     END;
 
 INSERT INTO sync_date_changes (guarded, id, other_id, pipeline, sync_date, was_there)
@@ -368,8 +368,8 @@ INSERT INTO stg_agent_changes (agent_id, change, deactivated)
 SELECT today.agent_id, 'history changed', NOT today.is_active
 FROM sync_context AS context
 CROSS JOIN agent_status_backfilled AS today
-JOIN agent_status_history AS known ON known.sync_date = context.sync_date AND known.agent_id = today.agent_id
-WHERE known.is_active <> today.is_active;
+JOIN agent_status_history AS stored ON stored.sync_date = context.sync_date AND stored.agent_id = today.agent_id
+WHERE stored.is_active <> today.is_active;
 
 UPDATE agent_status_history SET is_active = today.is_active
 FROM (
@@ -392,8 +392,8 @@ CROSS JOIN agents AS agent
 LEFT JOIN agent_status_backfilled AS backfilled ON backfilled.agent_id = agent.agent_id
 WHERE
     NOT EXISTS (
-        SELECT FROM agent_status_history AS known
-        WHERE known.sync_date = context.sync_date AND known.agent_id = agent.agent_id
+        SELECT FROM agent_status_history AS stored
+        WHERE stored.sync_date = context.sync_date AND stored.agent_id = agent.agent_id
     )
 ORDER BY agent.agent_id;
 

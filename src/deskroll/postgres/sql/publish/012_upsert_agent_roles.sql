@@ -17,8 +17,8 @@ WHERE
     AND unlinked_agent_roles.role_id = today.role_id;
 
 UPDATE unlinked_agent_roles SET
-    said_by_agent = today.said_by_agent,
-    said_by_role = today.said_by_role
+    stated_by_agent = today.stated_by_agent,
+    stated_by_role = today.stated_by_role
 FROM sync_context AS context
 CROSS JOIN stg_agent_roles AS today
 WHERE
@@ -26,11 +26,11 @@ WHERE
     AND today.status = 'assigned'
     AND unlinked_agent_roles.agent_id = today.agent_id
     AND unlinked_agent_roles.role_id = today.role_id
-    AND (today.said_by_agent, today.said_by_role)
-    IS DISTINCT FROM (unlinked_agent_roles.said_by_agent, unlinked_agent_roles.said_by_role);
+    AND (today.stated_by_agent, today.stated_by_role)
+    IS DISTINCT FROM (unlinked_agent_roles.stated_by_agent, unlinked_agent_roles.stated_by_role);
 
-INSERT INTO unlinked_agent_roles (agent_id, role_id, said_by_agent, said_by_role)
-SELECT today.agent_id, today.role_id, today.said_by_agent, today.said_by_role
+INSERT INTO unlinked_agent_roles (agent_id, role_id, stated_by_agent, stated_by_role)
+SELECT today.agent_id, today.role_id, today.stated_by_agent, today.stated_by_role
 FROM sync_context AS context
 CROSS JOIN stg_agent_roles AS today
 LEFT JOIN agents AS agent ON agent.agent_id = today.agent_id
@@ -46,8 +46,8 @@ WHERE
 ORDER BY today.agent_id, today.role_id;
 
 UPDATE agent_role_mapping SET
-    said_by_agent = today.said_by_agent,
-    said_by_role = today.said_by_role
+    stated_by_agent = today.stated_by_agent,
+    stated_by_role = today.stated_by_role
 FROM sync_context AS context
 CROSS JOIN stg_agent_roles AS today
 WHERE
@@ -55,21 +55,21 @@ WHERE
     AND agent_role_mapping.agent_id = today.agent_id
     AND agent_role_mapping.role_id = today.role_id
     AND agent_role_mapping.status = today.status
-    AND (today.said_by_agent, today.said_by_role)
-    IS DISTINCT FROM (agent_role_mapping.said_by_agent, agent_role_mapping.said_by_role);
+    AND (today.stated_by_agent, today.stated_by_role)
+    IS DISTINCT FROM (agent_role_mapping.stated_by_agent, agent_role_mapping.stated_by_role);
 
 TRUNCATE stg_agent_role_changes;
 
-INSERT INTO stg_agent_role_changes (agent_id, role_id, change, said_by_agent, said_by_role)
-SELECT today.agent_id, today.role_id, today.status, today.said_by_agent, today.said_by_role
+INSERT INTO stg_agent_role_changes (agent_id, role_id, change, stated_by_agent, stated_by_role)
+SELECT today.agent_id, today.role_id, today.status, today.stated_by_agent, today.stated_by_role
 FROM sync_context AS context
 CROSS JOIN stg_agent_roles AS today
 JOIN agents AS agent ON agent.agent_id = today.agent_id
 JOIN roles AS role ON role.role_id = today.role_id
-LEFT JOIN agent_role_mapping AS known ON known.agent_id = today.agent_id AND known.role_id = today.role_id
+LEFT JOIN agent_role_mapping AS stored ON stored.agent_id = today.agent_id AND stored.role_id = today.role_id
 WHERE
     NOT context.is_backfill
-    AND coalesce(known.status, 'removed') <> today.status;
+    AND coalesce(stored.status, 'removed') <> today.status;
 
 SELECT deskroll_add_arrived_agent_roles();
 

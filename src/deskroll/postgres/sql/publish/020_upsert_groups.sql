@@ -15,20 +15,20 @@ SELECT
     staged.group_id, staged.name, staged.parent_group_id, staged.created_at, staged.updated_at, staged.states_members
 FROM sync_context AS context
 CROSS JOIN stg_groups AS staged
-LEFT JOIN groups AS known ON known.group_id = staged.group_id
+LEFT JOIN groups AS stored ON stored.group_id = staged.group_id
 WHERE
     NOT context.is_backfill
     AND staged.name IS NOT NULL
-    AND (known.group_id IS NULL OR NOT staged.is_rejected);
+    AND (stored.group_id IS NULL OR NOT staged.is_rejected);
 
 -- Whose members the day tells: a group whose record has the list, and one that is gone from a complete folder.
 CREATE TEMP TABLE told_members AS
 SELECT told.group_id FROM told_groups AS told WHERE told.states_members
 UNION ALL
-SELECT known.group_id
+SELECT stored.group_id
 FROM sync_context AS context
-CROSS JOIN groups AS known
-LEFT JOIN stg_groups AS staged ON staged.group_id = known.group_id
+CROSS JOIN groups AS stored
+LEFT JOIN stg_groups AS staged ON staged.group_id = stored.group_id
 WHERE
     NOT context.is_backfill AND context.is_complete AND staged.group_id IS NULL;
 
@@ -42,9 +42,9 @@ ANALYZE told_members, next_members;
 
 CREATE TEMP TABLE group_membership_changes AS
 SELECT
-    coalesce(today.group_id, known.group_id) AS group_id,
-    coalesce(today.agent_id, known.agent_id) AS agent_id,
-    known.group_id IS NULL AS is_added
+    coalesce(today.group_id, stored.group_id) AS group_id,
+    coalesce(today.agent_id, stored.agent_id) AS agent_id,
+    stored.group_id IS NULL AS is_added
 FROM (
     SELECT next.group_id, next.agent_id FROM next_members AS next WHERE next.is_known
     UNION ALL
@@ -56,10 +56,10 @@ FROM (
         NOT context.is_backfill
         AND waiting.group_id NOT IN (SELECT told.group_id FROM told_members AS told)
 ) AS today
-FULL JOIN group_membership AS known ON known.group_id = today.group_id AND known.agent_id = today.agent_id
+FULL JOIN group_membership AS stored ON stored.group_id = today.group_id AND stored.agent_id = today.agent_id
 WHERE
-    known.group_id IS NULL
-    OR today.group_id IS NULL AND known.group_id IN (SELECT told.group_id FROM told_members AS told);
+    stored.group_id IS NULL
+    OR today.group_id IS NULL AND stored.group_id IN (SELECT told.group_id FROM told_members AS told);
 
 INSERT INTO sync_date_changes (guarded, id, other_id, pipeline, sync_date, was_there)
 SELECT
@@ -109,18 +109,18 @@ DROP TABLE group_membership_changes, next_members, told_members;
 -- All groups as they will be. A parent is linked as soon as it has a row, or gets one today.
 CREATE TEMP TABLE next_groups AS
 SELECT
-    coalesce(today.group_id, known.group_id) AS group_id,
-    CASE WHEN today.group_id IS NULL THEN known.name ELSE today.name END AS name,
+    coalesce(today.group_id, stored.group_id) AS group_id,
+    CASE WHEN today.group_id IS NULL THEN stored.name ELSE today.name END AS name,
     CASE
-        WHEN today.group_id IS NULL THEN known.source_parent_group_id
+        WHEN today.group_id IS NULL THEN stored.source_parent_group_id
         ELSE today.parent_group_id
     END AS source_parent_group_id,
     NULL::BIGINT AS parent_group_id,
-    CASE WHEN today.group_id IS NULL THEN known.created_at ELSE today.created_at END AS created_at,
-    CASE WHEN today.group_id IS NULL THEN known.updated_at ELSE today.updated_at END AS updated_at,
-    known.group_id IS NULL AS is_new
+    CASE WHEN today.group_id IS NULL THEN stored.created_at ELSE today.created_at END AS created_at,
+    CASE WHEN today.group_id IS NULL THEN stored.updated_at ELSE today.updated_at END AS updated_at,
+    stored.group_id IS NULL AS is_new
 FROM told_groups AS today
-FULL JOIN groups AS known ON known.group_id = today.group_id;
+FULL JOIN groups AS stored ON stored.group_id = today.group_id;
 
 UPDATE next_groups SET parent_group_id = parent.group_id
 FROM next_groups AS parent
@@ -138,25 +138,25 @@ SELECT next.group_id, 'added' FROM next_groups AS next WHERE next.is_new
 UNION ALL
 SELECT next.group_id, 'changed'
 FROM next_groups AS next
-JOIN groups AS known ON known.group_id = next.group_id
+JOIN groups AS stored ON stored.group_id = next.group_id
 WHERE
     (
         next.name, next.parent_group_id, next.source_parent_group_id, next.created_at, next.updated_at
     ) IS DISTINCT FROM (
-        known.name, known.parent_group_id, known.source_parent_group_id, known.created_at, known.updated_at
+        stored.name, stored.parent_group_id, stored.source_parent_group_id, stored.created_at, stored.updated_at
     )
 UNION ALL
-SELECT known.group_id, CASE WHEN known.inactive THEN 'activated' ELSE 'inactivated' END
-FROM groups AS known
-LEFT JOIN active_groups AS active ON active.group_id = known.group_id
-WHERE known.inactive <> (active.group_id IS NULL);
+SELECT stored.group_id, CASE WHEN stored.inactive THEN 'activated' ELSE 'inactivated' END
+FROM groups AS stored
+LEFT JOIN active_groups AS active ON active.group_id = stored.group_id
+WHERE stored.inactive <> (active.group_id IS NULL);
 
 INSERT INTO sync_date_changes (guarded, id, pipeline, sync_date, was_there)
-SELECT 'parents of groups', next.group_id, context.pipeline, context.sync_date, known.parent_group_id IS NOT NULL
+SELECT 'parents of groups', next.group_id, context.pipeline, context.sync_date, stored.parent_group_id IS NOT NULL
 FROM sync_context AS context
 CROSS JOIN next_groups AS next
-JOIN groups AS known ON known.group_id = next.group_id
-WHERE (next.parent_group_id IS NULL) <> (known.parent_group_id IS NULL)
+JOIN groups AS stored ON stored.group_id = next.group_id
+WHERE (next.parent_group_id IS NULL) <> (stored.parent_group_id IS NULL)
 ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 UPDATE groups SET

@@ -21,7 +21,7 @@ WHERE today.user_id = card_holders.user_id AND today.user_uuid > coalesce(card_h
 INSERT INTO card_holders (user_id, user_uuid, user_name, updated_time)
 SELECT today.user_id, today.user_uuid, today.user_name, today.updated_time
 FROM stg_card_holders AS today
-WHERE NOT EXISTS (SELECT FROM card_holders AS known WHERE known.user_id = today.user_id)
+WHERE NOT EXISTS (SELECT FROM card_holders AS stored WHERE stored.user_id = today.user_id)
 ORDER BY today.user_id;
 
 SELECT deskroll_detach_keys(VARIADIC ARRAY['transactions', 'transaction_uuids']::REGCLASS[]);
@@ -34,30 +34,30 @@ FROM stg_transactions AS today
 WHERE
     today.is_identified
     AND today.transaction_uuid IS NOT NULL
-    AND NOT EXISTS (SELECT FROM transaction_uuids AS known WHERE known.transaction_uuid = today.transaction_uuid)
+    AND NOT EXISTS (SELECT FROM transaction_uuids AS stored WHERE stored.transaction_uuid = today.transaction_uuid)
 GROUP BY today.transaction_uuid;
 
 CREATE TEMP TABLE transactions_identified AS
 SELECT
-    known.transaction_id AS uuid,
+    stored.transaction_id AS uuid,
     named.transaction_id,
     row_number() OVER (
         PARTITION BY named.transaction_id
         ORDER BY
-            coalesce(known.ordered_time, '-infinity') DESC,
-            known.source = 'api' DESC,
-            known.as_of DESC,
-            known.transaction_id ASC
+            coalesce(stored.ordered_time, '-infinity') DESC,
+            stored.source = 'api' DESC,
+            stored.as_of DESC,
+            stored.transaction_id ASC
     ) = 1
     AND (
         other.transaction_id IS NULL
-        OR (coalesce(known.ordered_time, '-infinity'), known.source = 'api', known.as_of)
+        OR (coalesce(stored.ordered_time, '-infinity'), stored.source = 'api', stored.as_of)
         > (coalesce(other.ordered_time, '-infinity'), other.source = 'api', other.as_of)
     ) AS is_newest
-FROM transactions AS known
-JOIN transaction_uuids AS named ON named.transaction_uuid = known.transaction_id
+FROM transactions AS stored
+JOIN transaction_uuids AS named ON named.transaction_uuid = stored.transaction_id
 LEFT JOIN transactions AS other ON other.transaction_id = named.transaction_id
-WHERE NOT known.is_identified AND named.transaction_id <> known.transaction_id;
+WHERE NOT stored.is_identified AND named.transaction_id <> stored.transaction_id;
 
 DELETE FROM transactions
 USING transactions_identified AS identified
@@ -121,13 +121,13 @@ JOIN stg_transactions AS today ON today.transaction_id = versions.staged_id;
 INSERT INTO stg_transaction_changes (transaction_id, change, staged_id, idempotency_key)
 SELECT
     coalesce(alias.transaction_id, today.transaction_id),
-    CASE WHEN known.transaction_id IS NULL THEN 'added' ELSE 'changed' END,
+    CASE WHEN stored.transaction_id IS NULL THEN 'added' ELSE 'changed' END,
     today.transaction_id,
     made.idempotency_key
 FROM sync_context AS context
 CROSS JOIN stg_transactions AS today
 LEFT JOIN transaction_aliases AS alias ON alias.staged_id = today.transaction_id
-LEFT JOIN transactions AS known ON known.transaction_id = coalesce(alias.transaction_id, today.transaction_id)
+LEFT JOIN transactions AS stored ON stored.transaction_id = coalesce(alias.transaction_id, today.transaction_id)
 CROSS JOIN
     LATERAL (
         SELECT
@@ -143,10 +143,10 @@ CROSS JOIN
 WHERE
     coalesce(alias.is_newest, true)
     AND (
-        known.transaction_id IS NULL
+        stored.transaction_id IS NULL
         OR NOT today.is_rejected
         AND (coalesce(today.ordered_time, '-infinity'), context.source = 'api', context.sync_date)
-        >= (coalesce(known.ordered_time, '-infinity'), known.source = 'api', known.as_of)
+        >= (coalesce(stored.ordered_time, '-infinity'), stored.source = 'api', stored.as_of)
         AND (
             -- columns of transactions but transaction_id: today.{}
             today.transaction_uuid, today.transaction_type, today.occurred_time, today.updated_time, today.user_id,
@@ -158,15 +158,16 @@ WHERE
             today.ordered_time, today.original_amount, today.amount_usd, today.exchange_rate, today.fx_source,
             made.idempotency_key, context.source
         ) IS DISTINCT FROM (
-            -- columns of transactions but transaction_id: known.{}
-            known.transaction_uuid, known.transaction_type, known.occurred_time, known.updated_time, known.user_id,
-            known.user_uuid, known.user_name, known.merchant_name, known.raw_merchant_name, known.source_card_id,
-            known.card_uuid, known.source_budget_id, known.budget_uuid, known.original_currency, known.amount,
-            known.original_auth_transaction_id, known.original_auth_transaction_uuid, known.clearing_reference,
-            known.parent_transaction_id, known.parent_transaction_uuid,
+            -- columns of transactions but transaction_id: stored.{}
+            stored.transaction_uuid, stored.transaction_type, stored.occurred_time, stored.updated_time,
+            stored.user_id, stored.user_uuid, stored.user_name, stored.merchant_name, stored.raw_merchant_name,
+            stored.source_card_id, stored.card_uuid, stored.source_budget_id, stored.budget_uuid,
+            stored.original_currency, stored.amount, stored.original_auth_transaction_id,
+            stored.original_auth_transaction_uuid, stored.clearing_reference, stored.parent_transaction_id,
+            stored.parent_transaction_uuid,
             -- end of columns
-            known.ordered_time, known.original_amount, known.amount_usd, known.exchange_rate, known.fx_source,
-            known.idempotency_key, known.source
+            stored.ordered_time, stored.original_amount, stored.amount_usd, stored.exchange_rate, stored.fx_source,
+            stored.idempotency_key, stored.source
         )
     );
 

@@ -132,12 +132,12 @@ BEGIN
     FROM pg_attribute WHERE attrelid = changes AND attname = key;
     EXECUTE format(
         'INSERT INTO %2$s (%3$I, change)
-        SELECT DISTINCT known.%3$I, ''stale''
+        SELECT DISTINCT stored.%3$I, ''stale''
         FROM stg_pipeline_errors AS error
-        JOIN %1$I AS known ON known.%3$I = error.entity_id::%4$s
+        JOIN %1$I AS stored ON stored.%3$I = error.entity_id::%4$s
         WHERE
             error.pipeline = $1
-            AND NOT EXISTS (SELECT FROM %5$I AS today WHERE today.%3$I = known.%3$I AND NOT today.is_rejected)',
+            AND NOT EXISTS (SELECT FROM %5$I AS today WHERE today.%3$I = stored.%3$I AND NOT today.is_rejected)',
         day.pipeline, changes, key, key_type, 'stg_' || day.pipeline
     ) USING day.pipeline;
 END

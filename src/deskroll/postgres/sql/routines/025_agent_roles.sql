@@ -2,8 +2,8 @@
 
 CREATE OR REPLACE FUNCTION deskroll_add_arrived_agent_roles()
 RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
-    INSERT INTO stg_agent_role_changes (agent_id, role_id, change, said_by_agent, said_by_role)
-    SELECT waiting.agent_id, waiting.role_id, 'assigned', waiting.said_by_agent, waiting.said_by_role
+    INSERT INTO stg_agent_role_changes (agent_id, role_id, change, stated_by_agent, stated_by_role)
+    SELECT waiting.agent_id, waiting.role_id, 'assigned', waiting.stated_by_agent, waiting.stated_by_role
     FROM sync_contexts AS context
     CROSS JOIN unlinked_agent_roles AS waiting
     JOIN agents AS agent ON agent.agent_id = waiting.agent_id
@@ -44,14 +44,14 @@ BEGIN
 
     CREATE TEMP TABLE next_agent_roles AS
     SELECT
-        change.agent_id, change.role_id, change.change AS status, change.said_by_agent, change.said_by_role,
+        change.agent_id, change.role_id, change.change AS status, change.stated_by_agent, change.stated_by_role,
         max(past.action_at) FILTER (WHERE past.action = 'assigned') AS assigned_at,
         CASE
             WHEN change.change = 'removed' THEN max(past.action_at) FILTER (WHERE past.action = 'removed')
         END AS removed_at
     FROM stg_agent_role_changes AS change
     LEFT JOIN agent_role_history AS past ON past.agent_id = change.agent_id AND past.role_id = change.role_id
-    GROUP BY change.agent_id, change.role_id, change.change, change.said_by_agent, change.said_by_role;
+    GROUP BY change.agent_id, change.role_id, change.change, change.stated_by_agent, change.stated_by_role;
 
     DELETE FROM agent_role_mapping
     USING next_agent_roles AS next
@@ -64,18 +64,18 @@ BEGIN
         status = next.status,
         assigned_at = next.assigned_at,
         removed_at = next.removed_at,
-        said_by_agent = next.said_by_agent,
-        said_by_role = next.said_by_role
+        stated_by_agent = next.stated_by_agent,
+        stated_by_role = next.stated_by_role
     FROM next_agent_roles AS next
     WHERE agent_role_mapping.agent_id = next.agent_id AND agent_role_mapping.role_id = next.role_id;
 
-    INSERT INTO agent_role_mapping (agent_id, role_id, status, assigned_at, removed_at, said_by_agent, said_by_role)
+    INSERT INTO agent_role_mapping (agent_id, role_id, status, assigned_at, removed_at, stated_by_agent, stated_by_role)
     SELECT
-        next.agent_id, next.role_id, next.status, next.assigned_at, next.removed_at, next.said_by_agent,
-        next.said_by_role
+        next.agent_id, next.role_id, next.status, next.assigned_at, next.removed_at, next.stated_by_agent,
+        next.stated_by_role
     FROM next_agent_roles AS next
-    LEFT JOIN agent_role_mapping AS known ON known.agent_id = next.agent_id AND known.role_id = next.role_id
-    WHERE next.assigned_at IS NOT NULL AND known.agent_id IS NULL
+    LEFT JOIN agent_role_mapping AS stored ON stored.agent_id = next.agent_id AND stored.role_id = next.role_id
+    WHERE next.assigned_at IS NOT NULL AND stored.agent_id IS NULL
     ORDER BY next.agent_id, next.role_id;
 
     DROP TABLE next_agent_roles;

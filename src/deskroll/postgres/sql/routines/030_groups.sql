@@ -39,8 +39,8 @@ RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     SELECT arrived.group_id, arrived.agent_id
     FROM arrived
     WHERE NOT EXISTS (
-        SELECT FROM group_membership AS known
-        WHERE known.group_id = arrived.group_id AND known.agent_id = arrived.agent_id
+        SELECT FROM group_membership AS stored
+        WHERE stored.group_id = arrived.group_id AND stored.agent_id = arrived.agent_id
     )
     ORDER BY arrived.group_id, arrived.agent_id;
 $$;
