@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import metadata
@@ -15,7 +16,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.models import CommandFunctionType
 
 from deskroll import queries, report
-from deskroll.errors import DeskrollError, UsageError
+from deskroll.errors import DeskrollError, ExitCode, UsageError
+from deskroll.logs import JsonFormatter, TextFormatter, fields_as_extra
 from deskroll.pipelines import PIPELINES
 from deskroll.postgres import checks, database, grants, migrations
 from deskroll.postgres.guards import Limits
@@ -26,7 +28,10 @@ from deskroll.quarantine import age
 from deskroll.quarantine import purge as purge_errors
 from deskroll.settings import Settings, read_settings
 from deskroll.sync import Outcome, Refused, Request, publish_staged, stage_day, sync_day
-from deskroll.terminal import Narration, progress, visible
+from deskroll.terminal import LogLines, Narration, is_terminal, visible
+
+_logger = logging.getLogger("deskroll")
+_narration = Narration()
 
 
 class _PlainFlags:
@@ -69,6 +74,22 @@ class EngineName(StrEnum):
 
     duckdb = "duckdb"
     spark = "spark"
+
+
+class LogLevelName(StrEnum):
+    """How much is logged."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+class LogFormatName(StrEnum):
+    """How it is logged."""
+
+    text = "text"
+    json = "json"
 
 
 Data = Annotated[
@@ -120,6 +141,13 @@ MaxRejected = Annotated[
 ]
 Reread = Annotated[bool, typer.Option("--reread", help="Read all files, also those that are staged as they are.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Stop if another run is at work, instead of waiting for it.")]
+LogLevelOption = Annotated[
+    LogLevelName | None,
+    typer.Option("--log-level", help="Log each step on stderr from this level on; info if stderr is not a terminal."),
+]
+LogFormatOption = Annotated[
+    LogFormatName | None, typer.Option("--log-format", help="Log text, or a JSON object a line.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -153,17 +181,18 @@ def sync(
     max_rejected: MaxRejected = None,
     reread: Reread = False,
     no_wait: NoWait = False,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
     as_json: Json = False,
 ) -> None:
     """Read a day of a dump and publish it, in one transaction."""
-    limits = Limits(allow_mass_change, max_rejected)
-    with progress() as step:
-        outcome = _or_refused(
-            lambda: sync_day(
-                _request(data, day, sync_date, only, engine),
-                _settings(database_url, spark_conf), limits, step, plan=plan, wait=not no_wait, reread=reread,
-            )
-        )  # fmt: skip
+    limits, settings = (
+        Limits(allow_mass_change, max_rejected),
+        _settings(database_url, spark_conf, log_level, log_format),
+    )
+    request = _request(data, day, sync_date, only, engine)
+    with _narrated(settings):
+        outcome = _or_refused(lambda: sync_day(request, settings, limits, plan=plan, wait=not no_wait, reread=reread))
     _print_result(outcome, as_json)
 
 
@@ -177,16 +206,14 @@ def stage(
     spark_conf: SparkConf = None,
     database_url: DatabaseUrl = None,
     no_wait: NoWait = False,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
     as_json: Json = False,
 ) -> None:
     """Fill the staging tables with a day, and publish nothing: the first half of a sync."""
-    with progress() as step:
-        inputs = stage_day(
-            _request(data, day, sync_date, only, engine),
-            _settings(database_url, spark_conf),
-            step,
-            wait=not no_wait,
-        )
+    settings = _settings(database_url, spark_conf, log_level, log_format)
+    with _narrated(settings):
+        inputs = stage_day(_request(data, day, sync_date, only, engine), settings, wait=not no_wait)
     if as_json:
         report.print_json({"inputs": [report.plain(i) for i in inputs]})
     else:
@@ -201,14 +228,14 @@ def publish(
     allow_mass_change: AllowMassChange = False,
     max_rejected: MaxRejected = None,
     no_wait: NoWait = False,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
     as_json: Json = False,
 ) -> None:
     """Publish what `stage` left in the staging tables: the second half of a sync."""
-    limits = Limits(allow_mass_change, max_rejected)
-    with progress() as step:
-        outcome = _or_refused(
-            lambda: publish_staged(_names(only), _settings(database_url), limits, step, plan=plan, wait=not no_wait)
-        )
+    limits, settings = Limits(allow_mass_change, max_rejected), _settings(database_url, None, log_level, log_format)
+    with _narrated(settings):
+        outcome = _or_refused(lambda: publish_staged(_names(only), settings, limits, plan=plan, wait=not no_wait))
     _print_result(outcome, as_json)
 
 
@@ -366,7 +393,12 @@ def _names(only: str) -> tuple[str, ...]:
     return tuple(filter(None, (name.strip() for name in only.split(","))))
 
 
-def _settings(database_url: str | None, spark_conf: list[str] | None = None) -> Settings:
+def _settings(
+    database_url: str | None,
+    spark_conf: list[str] | None = None,
+    log_level: LogLevelName | None = None,
+    log_format: LogFormatName | None = None,
+) -> Settings:
     settings = read_settings()
     pairs = [option.partition("=") for option in spark_conf or ()]
     for key, equals, _ in pairs:
@@ -375,7 +407,25 @@ def _settings(database_url: str | None, spark_conf: list[str] | None = None) -> 
     given: dict[str, Any] = {"spark_conf": settings.spark_conf | {key: value for key, _, value in pairs}}
     if database_url:
         given["database_url"] = SecretStr(database_url)
+    given |= {"log_level": log_level.value} if log_level else {}
+    given |= {"log_format": log_format.value} if log_format else {}
     return settings.model_copy(update=given)
+
+
+@contextmanager
+def _narrated(settings: Settings) -> Iterator[None]:
+    """Show the step at hand on a terminal; else, or if somebody asked for it, log a line a step."""
+    if settings.log_level is None and settings.log_format == "text" and is_terminal():
+        _logger.setLevel(logging.INFO)
+        with _narration.progress():
+            yield
+        return
+    lines = LogLines(sys.stderr)
+    lines.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    _logger.setLevel((settings.log_level or "info").upper())
+    _logger.removeHandler(_narration)
+    _logger.addHandler(lines)
+    yield
 
 
 def _or_refused(run: Callable[[], Outcome]) -> Outcome | Refused:
@@ -439,7 +489,7 @@ def main() -> int:
     """Run the command line; the one place where a failure becomes a message and an exit code, which is returned."""
     debug = "--debug" in sys.argv
     logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it logs is raised too, and told once
-    logging.getLogger("deskroll").addHandler(Narration())
+    _logger.addHandler(_narration)
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
         return _run(arguments)
@@ -451,15 +501,23 @@ def main() -> int:
     except DeskrollError as error:
         if debug:
             raise
-        report.print_failure(error)
+        _print_failure(error)
         return error.exit_code
     except Exception as error:
         if debug:
             raise
-        report.print_failure(
+        _print_failure(
             DeskrollError(
                 f"Unexpected {type(error).__name__}: {error}".splitlines()[0],
                 "A fault of deskroll: run again with --debug, and report it. `deskroll runs` has what was published.",
             )
         )
-        return 1
+        return ExitCode.FAILED
+
+
+def _print_failure(error: DeskrollError) -> None:
+    """Say what happened and what to do about it; in the log, if a program reads that."""
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in _logger.handlers):
+        _logger.error(error.message, extra=fields_as_extra(hint=error.hint, exit_code=int(error.exit_code)))
+    else:
+        report.print_failure(error)

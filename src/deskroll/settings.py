@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from deskroll.errors import UsageError
-from deskroll.logs import KeptLog
+from deskroll.logs import KeptLog, LogFormat, LogLevel
 
 _PREFIX: Final = "DESKROLL_"
 _FILE: Final = Path(".env")
@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     """Options of the Spark session, such as spark.master; as JSON where it is an environment variable."""
     spark_connections: int = Field(default=8, ge=1)
     """Connections to PostgreSQL that Spark's executors open at once, at most, for one table."""
+    log_level: LogLevel | None = None
+    """What is logged on stderr: debug, info, warning or error. By default info if stderr is not a terminal."""
+    log_format: LogFormat = "text"
+    """How it is logged: text, or json for a JSON object a line."""
 
 
 def read_settings() -> Settings:

@@ -1,6 +1,7 @@
 """The first half of a run: list the folders of a day, take over what staging holds of them, and stage the rest."""
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from deskroll import notes
 from deskroll.engines import Engine
 from deskroll.errors import InputError
 from deskroll.input.dump import Folder, fingerprint
+from deskroll.logs import log_step
 from deskroll.pipelines import PIPELINES, Pipeline
 from deskroll.postgres import ledger, snapshot, staging
 from deskroll.postgres.database import Connection, Session
@@ -19,16 +21,17 @@ from deskroll.sql import sql_text
 from deskroll.transform.compile import compile_inputs, compile_outputs
 from deskroll.transform.run import Runner
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class StagingRun:
-    """Stages pipelines for a run; `day` is the folder of the day, and `progress` is told of each step."""
+    """Stages pipelines for a run; `day` is the folder of the day."""
 
     session: Session
     engine: Engine
     day: str
     run: Run
-    progress: Callable[[str], None]
 
     def stage(self, pipelines: list[Pipeline], purpose: Purpose, *, reread: bool) -> Staged:
         """Fill the staging tables.
@@ -71,7 +74,7 @@ class StagingRun:
         """Read the inputs of pipelines, each once though they share some, and fill their staging tables."""
         inputs = dict.fromkeys(i for p in pipelines for i in p.inputs)
         names = frozenset().union(*(p.input_names for p in pipelines))
-        runner = Runner(self.engine, self.session.connection, {i: folders[i] for i in inputs}, lost, self.progress)
+        runner = Runner(self.engine, self.session.connection, {i: folders[i] for i in inputs}, lost)
         read = runner.read(self.run.sync_date, names)
         for pipeline in pipelines:
             own = [
@@ -80,8 +83,8 @@ class StagingRun:
                 for one in read[i]
                 if one.is_folder or one.input in pipeline.input_names
             ]
-            self.progress(f"staging {pipeline.name}")
             tables = self._load(pipeline, own)
+            log_step(_logger, "staged", pipeline=pipeline.name, rows=sum(t.rows for t in tables))
             staging.finish(self.session.connection, syncs[pipeline.name], own, tables)
             staged.inputs.extend(own)
             staged.rows.update({t.table: t.rows for t in tables})

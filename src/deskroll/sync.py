@@ -3,7 +3,8 @@
 find the day → lock the database → read, check, derive, stage each pipeline → publish all in one transaction
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -11,6 +12,7 @@ from datetime import date
 from deskroll import notes, sync_date
 from deskroll.engines import Engine, open_engine
 from deskroll.errors import DeskrollError, RefusedError, UsageError
+from deskroll.logs import log_step
 from deskroll.pipelines import PIPELINES, Pipeline
 from deskroll.postgres import checks, database, ledger, migrations, staging
 from deskroll.postgres.database import Session
@@ -24,8 +26,7 @@ from deskroll.settings import Settings
 from deskroll.staging_run import StagingRun
 from deskroll.verdicts import Note
 
-Progress = Callable[[str], None]
-"""Is told each step of a run as it begins."""
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,6 @@ def sync_day(
     request: Request,
     settings: Settings,
     limits: Limits,
-    progress: Progress,
     *,
     plan: bool = False,
     wait: bool = True,
@@ -83,29 +83,26 @@ def sync_day(
     """
     pipelines = _chosen(request.only)
     with (
-        _engine(request, settings, progress) as (engine, day),
-        _database(settings, progress, wait=wait, plan=plan) as session,
+        _engine(request, settings) as (engine, day),
+        _database(settings, wait=wait, plan=plan) as session,
     ):
         run, of_date = _begin(session, request, pipelines, plan=plan)
         with _failures_recorded(session, run):
-            staging_run = StagingRun(session, engine, day, run, progress)
+            staging_run = StagingRun(session, engine, day, run)
             staged = staging_run.stage(pipelines, "plan" if plan else "sync", reread=reread)
-            progress("publishing")
             outcome = _publish(session, pipelines, run, staged, limits)
     return replace(outcome, notes=(*outcome.notes, *of_date))
 
 
-def stage_day(
-    request: Request, settings: Settings, progress: Progress, *, wait: bool = True
-) -> tuple[StagedInput, ...]:
+def stage_day(request: Request, settings: Settings, *, wait: bool = True) -> tuple[StagedInput, ...]:
     """Fill the staging tables with a day, and publish nothing."""
     pipelines = _chosen(request.only)
     with (
-        _engine(request, settings, progress) as (engine, day),
-        _database(settings, progress, wait=wait) as session,
+        _engine(request, settings) as (engine, day),
+        _database(settings, wait=wait) as session,
     ):
         run, _ = _begin(session, request, pipelines)
-        staged = StagingRun(session, engine, day, run, progress).stage(pipelines, "stage", reread=True)
+        staged = StagingRun(session, engine, day, run).stage(pipelines, "stage", reread=True)
         return staged.once([p.name for p in PIPELINES])
 
 
@@ -113,7 +110,6 @@ def publish_staged(
     only: tuple[str, ...],
     settings: Settings,
     limits: Limits,
-    progress: Progress,
     *,
     plan: bool = False,
     wait: bool = True,
@@ -125,7 +121,7 @@ def publish_staged(
         Refused: a guard held it back.
     """
     asked = _chosen(only)
-    with _database(settings, progress, wait=wait) as session:
+    with _database(settings, wait=wait) as session:
         connection = session.connection
         syncs, inputs = staging.staged(connection)
         held = {s.pipeline: s for s in syncs if s.pipeline in {p.name for p in asked}}
@@ -141,7 +137,6 @@ def publish_staged(
         with _failures_recorded(session, run):
             rows = {s.table: staging.count(connection, s.table) for p in pipelines for s in p.staging}
             staged = Staged([i for i in inputs if i.pipeline in held], rows)
-            progress("publishing")
             return _publish(session, pipelines, run, staged, limits)
 
 
@@ -163,11 +158,11 @@ def _chosen(only: Iterable[str]) -> list[Pipeline]:
 
 
 @contextmanager
-def _engine(request: Request, settings: Settings, progress: Progress) -> Iterator[tuple[Engine, str]]:
+def _engine(request: Request, settings: Settings) -> Iterator[tuple[Engine, str]]:
     """The engine, and the folder of the day."""
     sync_date.check(request.day, request.sync_date)
     with open_engine(request.engine, settings) as engine:
-        progress(f"looking for {request.day}")
+        log_step(_logger, "looking for the day", day=request.day, engine=request.engine)
         yield engine, engine.find_day(request.dump, request.day)
 
 
@@ -182,14 +177,14 @@ def _begin(
 
 
 @contextmanager
-def _database(settings: Settings, progress: Progress, *, wait: bool, plan: bool = False) -> Iterator[Session]:
+def _database(settings: Settings, *, wait: bool, plan: bool = False) -> Iterator[Session]:
     """The database, held for this run; a plan for one that can only be read is made on a copy of it."""
-    progress("connecting to PostgreSQL")
+    log_step(_logger, "connecting to PostgreSQL")
     url = database.url_of(settings)
     with database.connect(url) as connection:
         place = database.place_of(connection)
         if plan and checks.is_read_only(connection):
-            progress("copying the database, which can only be read")
+            log_step(_logger, "copying the database, which can only be read")
             with (
                 rehearse(connection, settings.home) as copied,
                 database.connect(copied) as copy,
@@ -199,8 +194,8 @@ def _database(settings: Settings, progress: Progress, *, wait: bool, plan: bool 
             return
         checks.check_server(connection)
         with locked(connection, wait=wait):
-            if migrations.migrate(connection):
-                progress("database migrated")
+            if applied := migrations.migrate(connection):
+                log_step(_logger, "migrated the database", scripts=len(applied))
             checks.check_tables(connection, migrations.names("TABLE"))
             yield Session(connection, url, place)
 
@@ -241,6 +236,9 @@ def _publish(session: Session, pipelines: list[Pipeline], run: Run, staged: Stag
     ]
     told = tuple(dict.fromkeys(found))  # pipelines may share a folder
     outcome = Outcome(run, session.place, staged.once([p.name for p in PIPELINES]), published, told)
+    counts = {name: sum(getattr(t, name) for t in published.tables) for name in ("inserted", "updated", "removed")}
+    done = "planned" if run.is_plan else "refused" if published.refusals else "published"
+    log_step(_logger, done, day=run.sync_day, run_id=run.run_id, **counts, quarantine=published.quarantine)
     if published.refusals and not run.is_plan:
         raise Refused(outcome)
     return outcome

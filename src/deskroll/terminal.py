@@ -4,13 +4,16 @@ import codecs
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
+
+from deskroll.logs import fields_of
 
 _WIDE: Final = 1000  # columns of output that goes into a file or a pipe: nothing is to be folded there
 
@@ -68,11 +71,40 @@ def _styled(parts: Iterable[Part]) -> Text:
 
 
 class Narration(logging.Handler):
-    """Says what is logged on stderr: what a run waits for, and where it put something."""
+    """Says what is logged: on a terminal the step at hand, which the next one takes the place of, and each warning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: Status | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say a message."""
-        say_error(record.getMessage())
+        if record.levelno >= logging.WARNING:
+            say_error(record.getMessage())
+        elif self._shown:
+            self._shown.update(Text(visible(" ".join([record.getMessage(), *map(str, fields_of(record).values())]))))
+
+    @contextmanager
+    def progress(self) -> Iterator[None]:
+        """Show the step at hand."""
+        with _err.status(Text("starting")) as self._shown:
+            try:
+                yield
+            finally:
+                self._shown = None
+
+
+class LogLines(logging.StreamHandler[TextIO]):
+    """Writes a line of log to stderr, without anything that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record as its formatter does."""
+        return visible(super().format(record))
+
+
+def is_terminal() -> bool:
+    """Whether somebody looks at stderr."""
+    return _err.is_terminal
 
 
 class Columns:
@@ -93,16 +125,6 @@ class Columns:
     def say(self) -> None:
         """Print it on stdout."""
         _out.print(self._table)
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
-    """Show the step at hand on a terminal; say nothing if stderr is none."""
-    if not _err.is_terminal:
-        yield lambda step: None
-        return
-    with _err.status(Text("starting")) as shown:
-        yield lambda step: shown.update(Text(visible(step)))
 
 
 def say_json(value: Any) -> None:

@@ -35,6 +35,7 @@ class Shell:
     def __init__(self, url: str, tmp_path: Path) -> None:
         self.url, self.tmp_path = url, tmp_path
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DESKROLL_DATABASE_URL": url}
+        self.environment["DESKROLL_LOG_LEVEL"] = "warning"  # a test of something else compares what stderr says
         passed_on = ("COV", "PYTHONPATH")
         self.environment |= {name: value for name, value in os.environ.items() if name.startswith(passed_on)}
 
@@ -76,9 +77,7 @@ def sync_into(
     """Sync a day of a dump in this process; however many of its records are bad, unless a limit is given."""
     request = sync_module.Request(dump, day, date.fromisoformat(on), only, engine)
     settings = Settings(database_url=SecretStr(url), threads=2)
-    return sync_module.sync_day(
-        request, settings, Limits(**{"max_rejected": "100%"} | limits), lambda step: None, plan=plan
-    )
+    return sync_module.sync_day(request, settings, Limits(**{"max_rejected": "100%"} | limits), plan=plan)
 
 
 def messages(outcome: sync_module.Outcome) -> list[str]:

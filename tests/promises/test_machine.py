@@ -112,7 +112,7 @@ class Syncs(RuleBasedStateMachine):
     def run(self, label: str, on: date, only: set[str] | None, force: bool, *, plan: bool = False) -> Outcome:
         request = Request(str(self.dump), label, on, tuple(only or ()))
         settings = Settings(database_url=SecretStr(self.db.url), threads=1)
-        return run_sync(request, settings, Limits(force, "100%"), lambda step: None, plan=plan)
+        return run_sync(request, settings, Limits(force, "100%"), plan=plan)
 
     def compare(self, outcome: Outcome) -> None:
         found, expected = test_model.tables(self.db), test_model.expected(self.state)

@@ -207,13 +207,13 @@ def test_a_database_restarted_between_stage_and_publish(mode: str) -> None:
     """What is staged survives a shutdown; a crash empties unlogged tables, and then nothing is published."""
     with server_to_restart() as (url, restart):
         settings = Settings(database_url=SecretStr(url))
-        syncing.stage_day(syncing.Request(str(SAMPLE), "day1", date(2026, 1, 5)), settings, lambda step: None)
+        syncing.stage_day(syncing.Request(str(SAMPLE), "day1", date(2026, 1, 5)), settings)
         restart(mode)
         if mode == "fast":
-            syncing.publish_staged((), settings, Limits(), lambda step: None)
+            syncing.publish_staged((), settings, Limits())
         else:
             with pytest.raises(UsageError, match="staged: nothing"):
-                syncing.publish_staged((), settings, Limits(), lambda step: None)
+                syncing.publish_staged((), settings, Limits())
             sync_into(url, str(SAMPLE), "day1", "2026-01-05")
         db = Database(url)
         assert db.one("SELECT count(*) FROM agents") == 25

@@ -35,7 +35,7 @@ def psql(url: str, script: str, *options: str) -> str:
 
 def stage(url: str, dump: Path, day: str, on: str, *only: str) -> None:
     request = syncing.Request(str(dump), day, date.fromisoformat(on), only)
-    syncing.stage_day(request, Settings(database_url=SecretStr(url)), lambda step: None)
+    syncing.stage_day(request, Settings(database_url=SecretStr(url)))
 
 
 def contents(url: str, since: datetime) -> dict[str, list[object]]:
@@ -204,10 +204,10 @@ def test_publish_takes_over_what_stage_left(url: str, db: Database, dump: Dump) 
     dump.write("day1", "agent_details", [agent(1), {"id": 2}])
     settings = Settings(database_url=SecretStr(url))
     with pytest.raises(UsageError, match="staged: nothing"):
-        syncing.publish_staged((), settings, Limits(), lambda step: None)
+        syncing.publish_staged((), settings, Limits())
     stage(url, dump.path, "day1", "2026-01-05")
     assert db.one("SELECT count(*) FROM agents") == 0
-    outcome = syncing.publish_staged(("agents",), settings, Limits(), lambda step: None)
+    outcome = syncing.publish_staged(("agents",), settings, Limits())
     assert db.status() == {1: "active"}
     assert outcome.published.tables[0].staged == 2  # the rejected record's key is staged too
     assert db.rows("SELECT sync_day, status FROM sync_runs") == [{"sync_day": "day1", "status": "succeeded"}]
@@ -220,7 +220,7 @@ def test_a_first_load_leaves_the_keys_as_the_migrations_made_them(only: list[str
     )
     before = sorted(map(str, db.rows(definitions)))
     request = syncing.Request(str(SAMPLE), "day1", date(2026, 1, 5), tuple(only))
-    syncing.sync_day(request, Settings(database_url=SecretStr(url)), Limits(), lambda step: None)
+    syncing.sync_day(request, Settings(database_url=SecretStr(url)), Limits())
     assert sorted(map(str, db.rows(definitions))) == before
     watermarks = db.rows("SELECT pipeline, sync_date FROM sync_watermarks")
     published = {row["pipeline"]: row["sync_date"] for row in watermarks if row["sync_date"]}
@@ -311,5 +311,5 @@ def test_another_version_of_the_server_gives_the_same_tables(version: str, url: 
         for number, day in enumerate(("day1", "day2"), start=5):
             sync(day, f"2026-01-0{number}")
             request = syncing.Request(str(dump.path), day, date(2026, 1, number))
-            syncing.sync_day(request, Settings(database_url=SecretStr(other)), Limits(), lambda step: None)
+            syncing.sync_day(request, Settings(database_url=SecretStr(other)), Limits())
             assert contents(other, began) == contents(url, began)

@@ -94,7 +94,7 @@ class Runs:
         self.dump.write(day, "agent_details", [agent(1)], "1.json")
         request = Request(str(self.dump.path), day, date.fromisoformat(on) if on else None, only)
         limits = Limits(max_rejected=most)
-        return messages(sync_module.sync_day(request, self.settings, limits, lambda step: None, plan=plan))
+        return messages(sync_module.sync_day(request, self.settings, limits, plan=plan))
 
     def refused(self, day: str, *only: str) -> str:
         with pytest.raises(UsageError) as caught:

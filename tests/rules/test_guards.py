@@ -254,7 +254,7 @@ class TestDates:
         sync("day1", "2026-01-05")
         write(dump, "day2", people(1))
         request = syncing.Request(str(dump.path), "day2", date(2026, 1, 6))
-        syncing.stage_day(request, Settings(database_url=SecretStr(url)), lambda step: None)
+        syncing.stage_day(request, Settings(database_url=SecretStr(url)))
         with db.connection.transaction():
             for pipeline in PIPELINES[:1]:
                 db.connection.execute(read_file(pipeline.publication))
@@ -341,19 +341,19 @@ class TestPlans:
         for day in ("day1", "day2"):
             write(dump, day, people(3))
         request = syncing.Request(str(dump.path), "day1", date(2026, 1, 5))
-        syncing.stage_day(request, settings, lambda step: None)
+        syncing.stage_day(request, settings)
         assert not any(
             "plan" in note for note in messages(sync("day1", "2026-01-05", plan=True))
         )  # it had nothing to read
         (note,) = [note for note in messages(sync("day2", "2026-01-06", plan=True)) if "plan" in note]
         assert note.startswith("this plan has replaced what `deskroll stage` had left of day1 (agents, agent_roles)")
         with pytest.raises(UsageError, match=r"A plan of day2 filled the staging tables of agents, agent_roles\."):
-            syncing.publish_staged((), settings, Limits(), lambda step: None)
+            syncing.publish_staged((), settings, Limits())
         with pytest.raises(Exception, match="A plan filled the staging tables of agents"):
             db.connection.execute(read_file(PIPELINES[0].publication))
         assert db.status() == {}
-        syncing.stage_day(request, settings, lambda step: None)
-        syncing.publish_staged((), settings, Limits(), lambda step: None)
+        syncing.stage_day(request, settings)
+        syncing.publish_staged((), settings, Limits())
         assert db.one("SELECT max(sync_date) FROM agent_status_history") == date(2026, 1, 5)
         assert not any("plan" in note for note in messages(sync("day2", "2026-01-06", plan=True)))  # day1 is published
 
@@ -362,10 +362,10 @@ class TestPlans:
     ) -> None:
         settings = Settings(database_url=SecretStr(url))
         write(dump, "day1", people(3))
-        syncing.stage_day(syncing.Request(str(dump.path), "day1", date(2026, 1, 5)), settings, lambda step: None)
+        syncing.stage_day(syncing.Request(str(dump.path), "day1", date(2026, 1, 5)), settings)
         assert any("this plan has replaced" in note for note in messages(sync("day1", "2026-01-09", plan=True)))
         with pytest.raises(UsageError, match="A plan of day1"):
-            syncing.publish_staged((), settings, Limits(), lambda step: None)
+            syncing.publish_staged((), settings, Limits())
 
     def test_what_a_sync_staged_and_was_refused_can_be_published_after_a_plan_of_it(
         self, url: str, db: Database, dump: Dump, sync: Sync
@@ -376,5 +376,5 @@ class TestPlans:
         with pytest.raises(Refused):
             sync("day2", "2026-01-06")
         sync("day2", "2026-01-06", plan=True)
-        syncing.publish_staged((), Settings(database_url=SecretStr(url)), Limits(True), lambda step: None)
+        syncing.publish_staged((), Settings(database_url=SecretStr(url)), Limits(True))
         assert active(db) == 1

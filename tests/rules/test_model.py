@@ -323,14 +323,14 @@ def test_any_days_in_any_order_leave_what_the_model_says(
             on = date(2026, 1, day_of_month)
             request = Request(str(dump), f"day{number}", on)
             limits = Limits(allow_mass_change=True, max_rejected="100%")
-            run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), limits, lambda step: None)
+            run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), limits)
             model.sync(state, dump, f"day{number}", on)
             found, right = tables(db), expected(state)
             for name in found:
                 assert found[name] == right[name], name
             assert watermarks(db) == state.newest
             before = db.versions()
-            run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), limits, lambda step: None)
+            run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), limits)
             assert db.versions() == before
     finally:
         shutil.rmtree(dump)

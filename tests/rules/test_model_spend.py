@@ -193,7 +193,7 @@ LABELS = ("day0", "day1", "tran")
 
 def sync_into(db: Database, dump: Path, day: str, on: date) -> None:
     request = Request(str(dump), day, on)
-    run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), Limits(True, "100%"), lambda step: None)
+    run_sync(request, Settings(database_url=SecretStr(db.url), threads=1), Limits(True, "100%"))
 
 
 BOOKKEEPING = {"sync_day", "ingested_at", "created_at", "updated_at"}

@@ -212,8 +212,8 @@ class TestOneAtATime:
             locked(other, wait=True),
             pytest.raises(BusyError, match="Another run"),
         ):
-            run(Request(str(dump.path), "day1"), settings, Limits(), lambda step: None, wait=False)
-        run(Request(str(dump.path), "day1"), settings, Limits(), lambda step: None, wait=False)
+            run(Request(str(dump.path), "day1"), settings, Limits(), wait=False)
+        run(Request(str(dump.path), "day1"), settings, Limits(), wait=False)
         assert db.status() == {1: "active"}
 
 

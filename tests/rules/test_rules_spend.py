@@ -1245,7 +1245,7 @@ class TestOrigin:
         folder.mkdir(parents=True)
         (folder / "1.json").write_text(json.dumps({"results": [transaction("t1", cardId=None, budgetId=None)]}))
         request = Request(str(dump.path), "tran", date(2026, 1, 5))
-        outcome = run(request, Settings(database_url=SecretStr(db.url)), Limits(), lambda step: None)
+        outcome = run(request, Settings(database_url=SecretStr(db.url)), Limits())
         assert db.rows("SELECT source, sync_day FROM transactions") == [{"source": "tran", "sync_day": "tran"}]
         (note,) = messages(outcome)
         assert note.startswith("the day has no folder for, and so skipped: agents (agent_details/, agents/), roles")

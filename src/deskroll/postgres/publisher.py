@@ -1,5 +1,6 @@
 """Publish: run the numbered SQL files, have the guards check what they did, and commit all of it or nothing."""
 
+import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Final
 
 from psycopg import Rollback
 
+from deskroll.logs import log_step
 from deskroll.postgres import guards, ledger, staging
 from deskroll.postgres.counts import (
     QUARANTINE_SHOWN,
@@ -29,6 +31,8 @@ from deskroll.postgres.ledger import Run
 from deskroll.postgres.staging import Staged
 from deskroll.spec.pipeline import Publication
 from deskroll.verdicts import Refusal
+
+_logger = logging.getLogger(__name__)
 
 FILES: Final = Path(__file__).parent / "sql" / "publish"
 
@@ -116,6 +120,7 @@ def _publish_one(connection: Connection, publication: Publication, staged: Stage
     """Run a pipeline's file, between two looks of its guards."""
     _turn_to(connection, publication)
     watch = guards.Watch(connection, publication.guards, publication.changes_table)
+    log_step(_logger, "publishing", pipeline=publication.pipeline)
     began = time.monotonic()
     connection.execute(read_file(publication))
     seconds = round(time.monotonic() - began, 3)

@@ -1,6 +1,7 @@
 """Run compiled steps on an engine: read the inputs of a run, count what became of their records, and stage tables."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -8,6 +9,7 @@ from deskroll import notes
 from deskroll.engines import Engine, Reading
 from deskroll.errors import DeskrollError
 from deskroll.input.dump import Folder
+from deskroll.logs import log_step
 from deskroll.postgres.database import Connection
 from deskroll.postgres.staging import StagedInput
 from deskroll.spec.contract import Lookup
@@ -17,20 +19,21 @@ from deskroll.transform.identify import find_ids
 
 Counts = dict[str, int]
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Runner:
     """Runs steps over the folders of a day.
 
     Names that tell an id are looked up over `connection`, too. A folder in `lost` is missing although an earlier day
-    had it, and so incomplete. `progress` is told what is being read.
+    had it, and so incomplete.
     """
 
     engine: Engine
     connection: Connection
     folders: dict[Input, Folder]
     lost: frozenset[str]
-    progress: Callable[[str], None]
     _readings: dict[str, Reading] = field(default_factory=dict)
     _counts: dict[str, Counts] = field(default_factory=dict)
 
@@ -69,8 +72,8 @@ class Runner:
 
     def _read(self, step: Step, input_: Input) -> None:
         folder = self.folders[input_]
-        size = sum(f.size for f in folder.files) / 1e6
-        self.progress(f"reading {folder.name}/ ({len(folder.files):,} files, {size:,.1f} MB)")
+        megabytes = round(sum(f.size for f in folder.files) / 1e6, 1)
+        log_step(_logger, "reading", folder=folder.name, files=len(folder.files), megabytes=megabytes)
         self._readings[input_.folder] = self.engine.read(folder, step.sql, step.name)
 
     def _count(self, step: Step) -> None:
