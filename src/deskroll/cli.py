@@ -139,7 +139,7 @@ MaxRejected = Annotated[
         help="Refuse if more records, or a larger share of a folder, are rejected; by default 50%, and at least 3.",
     ),
 ]
-Reread = Annotated[bool, typer.Option("--reread", help="Read all files, also those that are staged as they are.")]
+Reread = Annotated[bool, typer.Option("--reread", help="Read every file, even if staging is already up to date.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Stop if another run is at work, instead of waiting for it.")]
 LogLevelOption = Annotated[
     LogLevelName | None,
@@ -403,7 +403,7 @@ def _settings(
     pairs = [option.partition("=") for option in spark_conf or ()]
     for key, equals, _ in pairs:
         if not key or not equals:
-            raise UsageError(f"--spark-conf {key!r} is no option.", "It looks like spark.executor.memory=4g.")
+            raise UsageError(f"--spark-conf {key!r} is not KEY=VALUE.", "It looks like spark.executor.memory=4g.")
     given: dict[str, Any] = {"spark_conf": settings.spark_conf | {key: value for key, _, value in pairs}}
     if database_url:
         given["database_url"] = SecretStr(database_url)

@@ -35,7 +35,7 @@ def of_day(entries: Iterable[str], known: Iterable[str]) -> list[Note]:
     """The note on what lies in the folder of a day beside the folders that deskroll knows, if there is any."""
     folders = [f"{name}/" for name in known]
     others = [_with_nearest(name, folders) for name in entries if name not in folders]
-    return [Note("ignored", f"passed over: {few(others)}")] if others else []
+    return [Note("not read", f"not read: {few(others)}")] if others else []
 
 
 def of_replaced(
@@ -49,7 +49,7 @@ def of_replaced(
         return []
     days = " and ".join(sorted({s.sync_day for s in lost if s.pipeline in names}))
     message = (
-        f"this plan has replaced what `deskroll stage` had left of {days} ({', '.join(names)}): run"
+        f"this plan replaced what `deskroll stage` had staged of {days} ({', '.join(names)}): run"
         " `deskroll stage` again before `deskroll publish`"
     )
     return [Note("plan", message)]
@@ -58,11 +58,11 @@ def of_replaced(
 def of_backfill(run: Run, newer: dict[date, list[str]]) -> Iterator[Note]:
     """Say of which pipelines a run is a backfill, and what it fills in."""
     for until, names in newer.items():
-        filled = f"the status of agents on {run.sync_date} is filled in, and " if "agents" in names else ""
+        filled = f"adds the status of agents on {run.sync_date}, and " if "agents" in names else ""
         yield Note(
             "backfill",
-            f"a backfill: {', '.join(names)} {'is' if len(names) == 1 else 'are'} published up to {until}; {filled}"
-            "what is known to be newer stays",
+            f"a backfill: {', '.join(names)} {'is' if len(names) == 1 else 'are'} already published up to {until}."
+            f" deskroll {filled}keeps every newer value",
         )
 
 
@@ -76,7 +76,7 @@ def of_published(published: Published) -> Iterator[Note]:
             else f"{stale.count:,} {stale.pipeline} keep old values because their records are in quarantine",
         )
     for change in published.noticed:
-        yield Note("mass change", f"a mass change: {change}; see that this is the right dump")
+        yield Note("mass change", f"mass change: {change}. Check that this is the right dump")
 
 
 def of_refusal(refusals: Iterable[Refusal], *, is_plan: bool) -> tuple[str, str]:
@@ -96,34 +96,35 @@ def of_input(pipelines: list[Pipeline], staged: Staged) -> Iterator[Note]:
     """Say what a reader of the result must know about the input."""
     for name in staged.reused:
         message = (
-            f"{name}: the files are those that staging holds already, and were not read again (--reread reads them)"
+            f"{name}: the files have not changed since they were staged, so deskroll did not read them again"
+            " (--reread reads them)"
         )
         yield Note("reused", message)
     skipped = [p for p in pipelines if p.name not in {i.pipeline for i in staged.inputs}]
     if skipped:
         wanted_by = (f"{p.name} ({', '.join(f'{i.folder}/' for i in p.inputs)})" for p in skipped)
-        yield Note("skipped", f"the day has no folder for, and so skipped: {', '.join(wanted_by)}")
+        yield Note("skipped", f"skipped because the day has none of their folders: {', '.join(wanted_by)}")
     absent = {i.folder: i.absent for p in pipelines for i in p.inputs}
     for one in (i for i in staged.inputs if i.is_folder):
         if not one.found and not one.complete:
             yield Note(
                 "incomplete",
-                f"the day has no {one.input}/, although an earlier day has: the roster is incomplete. Agents"
-                " missing from the master list were not deactivated, and nobody was reactivated",
+                f"the day has no {one.input}/, although an earlier day had it: the roster is incomplete. deskroll"
+                " deactivated no agent that is missing from the master list, and reactivated nobody",
             )
         elif not one.found and absent[one.input]:
             yield Note("absent", f"the day has no {one.input}/: {absent[one.input]}")
         if one.incomplete_because:
             yield Note(
                 "incomplete",
-                f"{one.input}/ is incomplete: {one.incomplete_because}. What is missing from it was not taken for gone."
-                " Download the folder again, and sync again",
+                f"{one.input}/ is incomplete: {one.incomplete_because}. Rows missing from this folder were not"
+                " deactivated or removed. Download the folder again and re-run the sync",
             )
-        if one.passed_over:
+        if one.not_read:
             yield Note(
-                "ignored",
-                f"passed over in {one.input}/: {one.passed_over} (what is read ends in .json, .ndjson or .jsonl,"
-                " perhaps with .gz or .zst)",
+                "not read",
+                f"not read in {one.input}/: {one.not_read} (deskroll reads .json, .ndjson and .jsonl,"
+                " also with .gz or .zst)",
             )
     yield from _of_absent_keys(pipelines, staged.inputs)
 
@@ -140,7 +141,7 @@ def _of_absent_keys(pipelines: list[Pipeline], inputs: list[StagedInput]) -> Ite
             if not any(stated[other] for other in asked if other.endswith(f".{key}")):
                 missing.setdefault(folder, []).append(key)
     for folder, keys in missing.items():
-        message = f"no record in {folder}/ has the key {' or '.join(keys)}: what is stored of these stays as it is"
+        message = f"no record in {folder}/ has the key {' or '.join(keys)}: deskroll keeps what is stored of these"
         yield Note("absent", message)
 
 

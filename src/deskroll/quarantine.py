@@ -21,7 +21,7 @@ def age(text: str) -> timedelta:
     """
     found = re.fullmatch(r"([0-9]{1,5})d", text)
     if not found:
-        raise UsageError(f"--older-than {text!r} is no age.", "Give a number of days, such as 90d.")
+        raise UsageError(f"--older-than {text!r} is not an age.", "Give a number of days, such as 90d.")
     return timedelta(days=int(found[1]))
 
 

@@ -101,7 +101,7 @@ def print_staged(inputs: tuple[StagedInput, ...]) -> None:
     for s in inputs:
         table.add(s.input, f"{s.records_read:,}", f"{s.duplicates:,}", f"{s.rejected:,}")
     table.say()
-    say("staged; nothing is published yet: deskroll publish")
+    say("Staged. Nothing is published yet: run `deskroll publish`.")
 
 
 def print_status(status: Row) -> None:

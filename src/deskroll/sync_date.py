@@ -47,7 +47,7 @@ def check(label: str, given: date | None) -> None:
     if not on and _looks_like_date(label):
         near = " or ".join(f"--day {found}" for found in dict.fromkeys(_dates_in(label)))
         raise UsageError(
-            f"The day {label!r} is not a date of the form YYYY-MM-DD, although it holds one.",
+            f"The day label {label!r} contains a date, but not in the form YYYY-MM-DD.",
             (f"Did you mean {near}? " if near else "") + "If the folder has this name, give --sync-date too.",
         )
 
@@ -66,9 +66,9 @@ def find_date(connection: Connection, label: str, given: date | None, pipelines:
     others = [] if label == ARCHIVE else ledger.other_days(connection, label, on, pipelines, ARCHIVE)
     if others:
         raise UsageError(
-            f"{' and '.join(map(repr, others))} {'is' if len(others) == 1 else 'are'} published for {on},"
-            f" for which {label!r} would stand too.",
-            f"If {label!r} is to replace it, give --sync-date {on}; else give the date that it is of.",
+            f"{' and '.join(map(repr, others))} {'is' if len(others) == 1 else 'are'} already published for {on},"
+            f" the date that {label!r} would stand for.",
+            f"To replace it, give --sync-date {on}. Otherwise give the date of {label!r}.",
         )
     return found
 
@@ -76,15 +76,18 @@ def find_date(connection: Connection, label: str, given: date | None, pipelines:
 def _undated(label: str, published: date | None) -> DayDate:
     """The date of a label that is none."""
     if published:
-        note = f"{label!r} was published as of {published}, and keeps that date; another one needs --sync-date"
+        note = f"{label!r} was published for {published} before, and keeps that date. Give --sync-date for another date"
         return DayDate(published, (Note("date", note),))
     if label == ARCHIVE:
         raise UsageError(
-            f"{ARCHIVE}/ does not say what date it is of, and an archive must not stand for today.",
+            f"{ARCHIVE}/ does not say its date, and deskroll does not use today's date for an archive.",
             "Give the date up to which it was made: --sync-date YYYY-MM-DD.",
         )
     today = datetime.now(UTC).date()
-    note = f"{label!r} is not a date (YYYY-MM-DD), and stands for today, {today}; or give --sync-date"
+    note = (
+        f"{label!r} is not a date (YYYY-MM-DD), so this run stands for today, {today}."
+        " Give --sync-date for another date"
+    )
     return DayDate(today, (Note("date", note),))
 
 

@@ -36,7 +36,7 @@ WHOLE_FILES = {
     "trailing comma": (b'[{"id": 2},]', "is not JSON", "a.json"),
     "trailing comma inside": (b'[{"id": 2, }]', "is not JSON", "a.json"),
     "two documents": (b'{"id": 2} {"id": 3}', "more text after the document's end", "a.json"),
-    "NaN": (b'[{"id": NaN}]', "NaN is no JSON value", "a.json"),
+    "NaN": (b'[{"id": NaN}]', "NaN is not a JSON value", "a.json"),
     "newline in a string": (b'{"id": "a\nb"}', "Invalid control character", "a.json"),
     "not UTF-8": (b'[{"id": 2, "name": "\xe9t\xe9"}]', "byte 0xe9 at offset 20", "a.json"),
     "UTF-16": ('[{"id": 2}]'.encode("utf-16"), "byte 0xff at offset 0", "a.json"),
@@ -270,7 +270,7 @@ def test_odd_file_names(size: int, db: Database, dump: Dump, sync: Sync) -> None
     assert sorted(row["source_file"] for row in found) == named
 
 
-def test_other_files_are_passed_over(db: Database, dump: Dump, sync: Sync) -> None:
+def test_other_files_are_not_read(db: Database, dump: Dump, sync: Sync) -> None:
     for name in (".DS_Store", "notes.txt", "a.json.bak", "json"):
         dump.write("day1", "agent_details", b"\x00\x01", name)
     dump.write("day1", "agent_details", [GOOD])

@@ -31,7 +31,7 @@ STRANGER, ANOTHER = (pwd.getpwnam(name).pw_uid for name in ("games", "mail"))
 
 RUN = """import sys
 from pathlib import Path
-from deskroll.postgres import places
+from deskroll.postgres.server import places
 places.SHARED = Path(sys.argv.pop(1))
 from deskroll.cli import main
 sys.exit(main())"""

@@ -95,7 +95,9 @@ def test_absence_from_an_incomplete_folder_does_not_count(db: Database, dump: Du
     assert db.status() == {1: "active", 2: "active"}
     (note,) = notes_on(outcome, "agents")
     assert note.startswith("agents/ is incomplete: agents/2.JSON.PART: the file is an unfinished download; ")
-    assert f" and {len(files) - 3} more. What is missing from it was not taken for gone. Download" in note
+    assert (
+        f" and {len(files) - 3} more. Rows missing from this folder were not deactivated or removed. Download" in note
+    )
     found = db.rows("SELECT source_file FROM agent_pipeline_errors")
     assert {row["source_file"] for row in found} == {f"agents/{name}" for name in files}
 
@@ -134,7 +136,7 @@ def test_hidden_files_are_ignored_without_a_word(db: Database, dump: Dump, sync:
     assert [note for note in notes if "passed over" in note or "incomplete" in note] == []
 
 
-def test_what_is_passed_over_is_named_with_the_nearest_known_name(db: Database, dump: Dump, sync: Sync) -> None:
+def test_what_is_not_read_is_named_with_the_nearest_known_name(db: Database, dump: Dump, sync: Sync) -> None:
     dump.write("day1", "agents", [agent(1)], "1.json")
     for name in ("notes.txt", "1.json.bak", "a\nb"):
         dump.write("day1", "agents", b"x", name)
@@ -143,11 +145,11 @@ def test_what_is_passed_over_is_named_with_the_nearest_known_name(db: Database, 
         dump.write("day1", folder, None)
     outcome = sync("day1", "2026-01-05")
     assert messages(outcome)[0] == (
-        "passed over: Transactions/ (did you mean transactions/?), agent/ (did you mean agents/?),"
+        "not read: Transactions/ (did you mean transactions/?), agent/ (did you mean agents/?),"
         " agent_detail/ (did you mean agent_details/?) and 1 more"
     )
-    (note,) = [note for note in messages(outcome) if note.startswith("passed over in agents/")]
-    assert note.startswith("passed over in agents/: 1.json.bak, a\\nb, empty/ and 1 more (")
+    (note,) = [note for note in messages(outcome) if note.startswith("not read in agents/")]
+    assert note.startswith("not read in agents/: 1.json.bak, a\\nb, empty/ and 1 more (")
     assert all(source.complete for source in outcome.inputs)
     assert not outcome.published.quarantine
 
@@ -171,7 +173,7 @@ def test_a_hidden_sub_folder_and_one_without_records_are_no_matter(dump: Dump) -
         dump.write("day1", f"agents/{folder}", b"[]", file)
     listed = list_folder(str(dump.path / "sync-day1"), "agents", "agents")
     assert listed.files == ()
-    assert listed.passed_over == ("__MACOSX/", "pages/")
+    assert listed.not_read == ("__MACOSX/", "pages/")
 
 
 SAYS: list[tuple[dict[str, Any], Envelope]] = [

@@ -19,7 +19,7 @@ def file(dump: Dump, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def was_reused(outcome: Outcome) -> bool:
-    return any(note.startswith("agents: ") and "not read again" in note for note in messages(outcome))
+    return any(note.startswith("agents: ") and "not read them again" in note for note in messages(outcome))
 
 
 def test_the_same_files_are_not_read_again_and_give_the_same(file: Path, db: Database, sync: Sync) -> None:

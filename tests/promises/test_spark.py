@@ -229,7 +229,7 @@ def test_a_wrong_option(shell: Shell) -> None:
     done = shell.run("sync", SAMPLE, "--day", "day1", "--engine", "spark", "--spark-conf", "spark.master")
     assert done.returncode == 2
     assert done.stderr == (
-        "error: --spark-conf 'spark.master' is no option.\nIt looks like spark.executor.memory=4g.\n"
+        "error: --spark-conf 'spark.master' is not KEY=VALUE.\nIt looks like spark.executor.memory=4g.\n"
     )
 
 

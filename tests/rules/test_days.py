@@ -115,7 +115,7 @@ def dates(db: Database) -> list[tuple[str, str]]:
 def test_two_labels_on_one_date(runs: Runs, db: Database) -> None:
     runs("day1")
     said = runs.refused("day2")
-    assert said.startswith(f"'day1' is published for {TODAY}, for which 'day2' would stand too.")
+    assert said.startswith(f"'day1' is already published for {TODAY}, the date that 'day2' would stand for.")
     assert f"--sync-date {TODAY}" in said
     assert dates(db) == [("day1", str(TODAY))]
     runs.refused(str(TODAY))

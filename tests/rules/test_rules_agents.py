@@ -32,7 +32,7 @@ class TestActive:
         dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True)])
         outcome = sync("day1", "2026-01-05")
         assert db.status() == {1: "active", 2: "inactive"}
-        assert "the day has no agents/: the master list is taken for the roster" in messages(outcome)
+        assert "the day has no agents/: deskroll uses the master list as the roster" in messages(outcome)
 
     def test_active_on_the_roster_only_keeps_what_the_roster_does_not_say(
         self, db: Database, dump: Dump, sync: Sync

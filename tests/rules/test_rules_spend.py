@@ -1248,5 +1248,7 @@ class TestOrigin:
         outcome = run(request, Settings(database_url=SecretStr(db.url)), Limits())
         assert db.rows("SELECT source, sync_day FROM transactions") == [{"source": "tran", "sync_day": "tran"}]
         (note,) = messages(outcome)
-        assert note.startswith("the day has no folder for, and so skipped: agents (agent_details/, agents/), roles")
+        assert note.startswith(
+            "skipped because the day has none of their folders: agents (agent_details/, agents/), roles"
+        )
         assert "cards (cards/)" in note

@@ -154,7 +154,7 @@ class TestRosterLost:
         outcome = sync("day2", "2026-01-06")
         assert db.status() == {1: "active", 2: "active", 3: "inactive", 4: "inactive", 5: "inactive"}
         assert changes(outcome) == {"added": 1, "deactivated": 1, "held back": 1}
-        assert any("although an earlier day has" in note for note in messages(outcome))
+        assert any("although an earlier day had it" in note for note in messages(outcome))
 
     def test_a_day_before_the_first_roster_has_none_to_lose(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])

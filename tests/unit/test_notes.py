@@ -36,31 +36,29 @@ def of_input(pipelines: list[Pipeline], inputs: list[StagedInput], reused: tuple
     return told(notes.of_input(pipelines, Staged(inputs, {}, list(reused))))
 
 
-def test_a_folder_says_why_it_is_incomplete_and_what_it_passed_over() -> None:
+def test_a_folder_says_why_it_is_incomplete_and_what_it_not_read() -> None:
     reasons = notes.few(["1.json: is empty", "2.json: x", "3.json: y", "4.json: z"], "; ")
     folder = replace(
         source("agents", complete=False),
-        incomplete_because=reasons, passed_over=notes.few(["a.txt", "b.csv", "c/", "d"]),
+        incomplete_because=reasons, not_read=notes.few(["a.txt", "b.csv", "c/", "d"]),
     )  # fmt: skip
-    incomplete, passed_over = notes.of_input([AGENTS], Staged([source("agent_details"), folder], {}))
+    incomplete, not_read = notes.of_input([AGENTS], Staged([source("agent_details"), folder], {}))
     assert incomplete == Note(
         "incomplete",
-        "agents/ is incomplete: 1.json: is empty; 2.json: x; 3.json: y and 1 more. What is missing from it was not"
-        " taken for gone. Download the folder again, and sync again",
+        "agents/ is incomplete: 1.json: is empty; 2.json: x; 3.json: y and 1 more. Rows missing from this folder"
+        " were not deactivated or removed. Download the folder again and re-run the sync",
     )
-    assert passed_over.kind == "ignored"
-    assert passed_over.message.startswith(
-        "passed over in agents/: a.txt, b.csv, c/ and 1 more (what is read ends in .j"
-    )
+    assert not_read.kind == "not read"
+    assert not_read.message.startswith("not read in agents/: a.txt, b.csv, c/ and 1 more (deskroll reads .j")
 
 
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
         (["agents/", "cards/"], []),
-        (["agent_detail/"], ["passed over: agent_detail/ (did you mean agent_details/?)"]),
-        (["Transactions/"], ["passed over: Transactions/ (did you mean transactions/?)"]),
-        (["readme.txt", "x/"], ["passed over: readme.txt, x/"]),
+        (["agent_detail/"], ["not read: agent_detail/ (did you mean agent_details/?)"]),
+        (["Transactions/"], ["not read: Transactions/ (did you mean transactions/?)"]),
+        (["readme.txt", "x/"], ["not read: readme.txt, x/"]),
     ],
 )
 def test_what_a_day_holds_beside_the_folders_that_are_known(entries: list[str], said: list[str]) -> None:
@@ -71,7 +69,7 @@ def test_a_plan_says_which_staged_day_it_has_replaced() -> None:
     held = [staged("agents", "day1", "stage"), staged("roles", "day1", "sync")]
     plan = [staged("agents", "day2", "plan"), staged("roles", "day2", "plan")]
     (note,) = told(notes.of_replaced(list(PIPELINES), held, plan, []))
-    assert note.startswith("this plan has replaced what `deskroll stage` had left of day1 (agents)")
+    assert note.startswith("this plan replaced what `deskroll stage` had staged of day1 (agents)")
     assert list(notes.of_replaced(list(PIPELINES), held, held, ["agents"])) == []
 
 
@@ -80,10 +78,10 @@ def test_a_backfill_says_what_it_fills_in() -> None:
     newer = {date(2026, 1, 8): ["agents", "groups"], date(2026, 1, 7): ["roles"]}
     agents, roles = told(notes.of_backfill(run, newer))
     assert agents == (
-        "a backfill: agents, groups are published up to 2026-01-08; the status of agents on 2026-01-05 is filled in,"
-        " and what is known to be newer stays"
+        "a backfill: agents, groups are already published up to 2026-01-08. deskroll adds the status of agents on"
+        " 2026-01-05, and keeps every newer value"
     )
-    assert roles == "a backfill: roles is published up to 2026-01-07; what is known to be newer stays"
+    assert roles == "a backfill: roles is already published up to 2026-01-07. deskroll keeps every newer value"
 
 
 def test_who_keeps_old_values_and_what_was_let_through() -> None:
@@ -92,22 +90,22 @@ def test_who_keeps_old_values_and_what_was_let_through() -> None:
     assert told(notes.of_published(published)) == [
         "1 agent keeps old values because its record is in quarantine",
         "1,200 cards keep old values because their records are in quarantine",
-        "a mass change: 12 agents would be added; see that this is the right dump",
+        "mass change: 12 agents would be added. Check that this is the right dump",
     ]
 
 
 def test_a_lost_roster_and_an_absent_folder_say_what_they_mean() -> None:
     lost, absent = source("agents", found=False, complete=False), source("agents", found=False)
     (note,) = of_input([AGENTS], [source("agent_details"), lost])
-    assert note.startswith("the day has no agents/, although an earlier day has: the roster is incomplete.")
+    assert note.startswith("the day has no agents/, although an earlier day had it: the roster is incomplete.")
     (note,) = of_input([AGENTS], [source("agent_details"), absent])
-    assert note == "the day has no agents/: the master list is taken for the roster"
+    assert note == "the day has no agents/: deskroll uses the master list as the roster"
 
 
 def test_what_was_not_read_and_what_was_skipped() -> None:
     reused, skipped = of_input([*PIPELINES[:2]], [replace(source("roles"), pipeline="roles")], ("roles",))
-    assert reused.startswith("roles: the files are those that staging holds already")
-    assert skipped == "the day has no folder for, and so skipped: agents (agent_details/, agents/)"
+    assert reused.startswith("roles: the files have not changed since they were staged")
+    assert skipped == "skipped because the day has none of their folders: agents (agent_details/, agents/)"
 
 
 def test_a_list_that_no_record_has_is_told_unless_another_folder_has_it() -> None:
@@ -119,7 +117,7 @@ def test_a_list_that_no_record_has_is_told_unless_another_folder_has_it() -> Non
     assert of_input([AGENTS], folders + lists) == []
     assert of_input([AGENTS], [*folders, *silent[:2], *lists[2:]]) == []
     assert of_input([AGENTS], folders + silent) == [
-        f"no record in {name}/ has the key availability or group_ids: what is stored of these stays as it is"
+        f"no record in {name}/ has the key availability or group_ids: deskroll keeps what is stored of these"
         for name in ("agent_details", "agents")
     ]
     nothing_valid = [replace(one, rejected=1) for one in folders]

@@ -142,17 +142,17 @@ class Spark:
         if found is None:
             return Folder(name, resource, found=False)
         files: dict[str, InputFile] = {}
-        passed_over: set[str] = set()
+        not_read: set[str] = set()
         for path, changed, size in found:
             before, inside = _split(path, f"{day.rpartition('/')[2]}/{name}")
             first, slash, _ = inside.partition("/")
             if not may_hold_records(inside.rpartition("/")[2]):
-                passed_over.add(first + slash)
+                not_read.add(first + slash)
             elif slash:
                 files[first + slash] = sub_folder(name, before + first)
             else:
                 files[first] = describe(name, path, size, (0, int(changed.timestamp() * 1e9)))
-        return make_folder(name, resource, files.values(), sorted(passed_over - files.keys()))
+        return make_folder(name, resource, files.values(), sorted(not_read - files.keys()))
 
     def read(self, folder: Folder, select: str, table: str) -> Reading:
         """Run a SELECT over all records of a folder; see `Engine.read`."""

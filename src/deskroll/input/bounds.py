@@ -24,7 +24,7 @@ _CLOSES: Final = {"[": "]", "{": "}"}
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 # Numbers stay text: only the bounds of a value matter here, and Python refuses integers of over 4,300 digits.

@@ -53,14 +53,14 @@ class InputFile(NamedTuple):
 class Folder:
     """The files of one source folder of a day, by name; `found` is False if the day has no such folder.
 
-    `passed_over` names what else lies in it, without hidden files; a folder ends with a slash.
+    `not_read` names what else lies in it, without hidden files; a folder ends with a slash.
     """
 
     name: str
     resource: str
     files: tuple[InputFile, ...] = ()
     found: bool = True
-    passed_over: tuple[str, ...] = ()
+    not_read: tuple[str, ...] = ()
 
 
 def find_day(dump: str, label: str) -> str:
@@ -151,15 +151,15 @@ def list_folder(day: str, name: str, resource: str) -> Folder:
             listed = [(e, _source_file(name, e, root)) for e in entries if not is_hidden(e.name)]
     except (FileNotFoundError, NotADirectoryError):
         return Folder(name, resource, found=False)
-    passed_over = sorted(_entry_name(e) for e, file in listed if not file)
-    return make_folder(name, resource, (file for _, file in listed if file), passed_over)
+    not_read = sorted(_entry_name(e) for e, file in listed if not file)
+    return make_folder(name, resource, (file for _, file in listed if file), not_read)
 
 
-def make_folder(name: str, resource: str, files: Iterable[InputFile], passed_over: Iterable[str]) -> Folder:
+def make_folder(name: str, resource: str, files: Iterable[InputFile], not_read: Iterable[str]) -> Folder:
     """A folder that was found, its files in order of their names, each with its share of what they may unpack to."""
     listed = sorted(files, key=lambda f: f.name)
     share = allowance(listed)
-    return Folder(name, resource, tuple(f._replace(allowance=share) for f in listed), passed_over=tuple(passed_over))
+    return Folder(name, resource, tuple(f._replace(allowance=share) for f in listed), not_read=tuple(not_read))
 
 
 @contextmanager
@@ -264,7 +264,7 @@ def fingerprint(folders: Iterable[Folder], what_else: str) -> str | None:
     """
     digest = hashlib.sha256(what_else.encode())
     for folder in folders:
-        digest.update(f"{folder.name} {folder.found} {len(folder.files)} {folder.passed_over}\n".encode())
+        digest.update(f"{folder.name} {folder.found} {len(folder.files)} {folder.not_read}\n".encode())
         for file in folder.files:
             if not file.stamp or time.time_ns() - max(file.stamp[1:]) < SETTLED_AFTER:
                 return None

@@ -66,7 +66,7 @@ _MASTER_LIST = replace(
 )
 
 MASTER_LIST = Input("agent_details", "agents", _MASTER_LIST)
-ROSTER = Input("agents", "agents", _ROSTER, absent="the master list is taken for the roster", must_return=True)
+ROSTER = Input("agents", "agents", _ROSTER, absent="deskroll uses the master list as the roster", must_return=True)
 
 
 def _stated(input_: Input) -> Relation:

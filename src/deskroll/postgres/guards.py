@@ -30,7 +30,7 @@ class Limits:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9]+|[0-9]*[.]?[0-9]+%", self.max_rejected or "0"):
             raise UsageError(
-                f"--max-rejected {self.max_rejected!r} is no limit.",
+                f"--max-rejected {self.max_rejected!r} is not a limit.",
                 "Give a number, or a percentage like 5%.",
             )
 

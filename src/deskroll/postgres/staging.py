@@ -53,7 +53,7 @@ class StagedInput:
     duplicates: int
     rejected: int
     incomplete_because: str = ""
-    passed_over: str = ""
+    not_read: str = ""
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def staged(connection: Connection) -> tuple[list[StagedSync], list[StagedInput]]
             connection.cursor(row_factory=class_row(StagedInput))
             .execute(
                 """SELECT pipeline, source AS input, is_folder, found, complete, records_read, duplicates, rejected,
-                incomplete_because, passed_over
+                incomplete_because, not_read
             FROM stg_sync_sources ORDER BY pipeline, source"""
             )
             .fetchall()

@@ -22,7 +22,7 @@ class Input:
     folder: str
     resource: str
     contract: Contract
-    absent: str = "what it would say stays as it is"
+    absent: str = "deskroll keeps what is stored of it"
     must_return: bool = False
 
     def relation(self, state: str, item: Contract | None = None) -> str:

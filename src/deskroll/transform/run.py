@@ -97,7 +97,7 @@ class Runner:
         is_complete = not reasons and input_.folder not in self.lost
         return StagedInput(
             "", input_.folder, True, folder.found, is_complete, *_counted(counts),
-            incomplete_because=notes.few(reasons, "; "), passed_over=notes.few(folder.passed_over),
+            incomplete_because=notes.few(reasons, "; "), not_read=notes.few(folder.not_read),
         )  # fmt: skip
 
     def _lists(self, input_: Input, names: frozenset[str]) -> Iterator[StagedInput]:

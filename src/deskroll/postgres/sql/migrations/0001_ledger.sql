@@ -145,7 +145,7 @@ CREATE UNLOGGED TABLE stg_sync_sources (
     duplicates BIGINT NOT NULL,
     rejected BIGINT NOT NULL,
     incomplete_because TEXT NOT NULL,
-    passed_over TEXT NOT NULL,
+    not_read TEXT NOT NULL,
     PRIMARY KEY (pipeline, source)
 );
 COMMENT ON TABLE stg_sync_sources IS 'What was read: one row per source folder of a pipeline, and per list inside its records.';
@@ -158,7 +158,7 @@ COMMENT ON COLUMN stg_sync_sources.records_read IS 'Records, or elements, read.'
 COMMENT ON COLUMN stg_sync_sources.duplicates IS 'Valid ones that lost to a newer one with the same key.';
 COMMENT ON COLUMN stg_sync_sources.rejected IS 'Those in quarantine.';
 COMMENT ON COLUMN stg_sync_sources.incomplete_because IS 'Why a folder is incomplete; empty if it is not.';
-COMMENT ON COLUMN stg_sync_sources.passed_over IS 'Files of a folder that were not read; empty if there are none.';
+COMMENT ON COLUMN stg_sync_sources.not_read IS 'Files of a folder that were not read; empty if there are none.';
 
 CREATE UNLOGGED TABLE stg_pipeline_errors (
     pipeline TEXT NOT NULL,
