@@ -222,7 +222,7 @@ SPARK = ("--engine", "spark", "--spark-conf", "spark.master=local[2]", "--spark-
 
 
 def measure_spark(work: Path, agents: int) -> Iterator[Row]:
-    """The engines side by side, and beside them the usual way on Spark, where there is a JDBC driver for it."""
+    """The engines side by side, and beside them the usual way on Spark, if it has a JDBC driver."""
     for number in (agents // 10, agents):
         dump = made(work, number, 2, "paged")
         with home(work) as server:
@@ -249,7 +249,7 @@ def measure_spark(work: Path, agents: int) -> Iterator[Row]:
 
 
 def main() -> None:
-    """Measure, print a table, and write it as Markdown where that is asked for."""
+    """Measure, print a table, and write it as Markdown if somebody asked for that."""
     parser = argparse.ArgumentParser(description="How fast and how lean a sync is.")
     parser.add_argument("--agents", type=int, default=500_000)
     parser.add_argument("--transactions", type=int, default=2_000_000)

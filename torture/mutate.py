@@ -210,7 +210,7 @@ def main() -> None:
     every = [mutation for file in FILES for mutation in mutations(file)]
     equivalent = {line for line in EQUIVALENT.read_text().splitlines() if line and not line.startswith("#")}
     if gone := equivalent - {str(mutation) for mutation in every}:
-        parser.error(f"{EQUIVALENT.name} has what is no mutation any more: {min(gone)}")
+        parser.error(f"{EQUIVALENT.name} has entries that are not mutations any more: {min(gone)}")
     every = [one for one in every if any(part in one.file.name for part in given.only.split(","))]
     if given.survivors:
         former = re.findall(r"^\d+/\d+ (.*)\n +SURVIVED", given.survivors.read_text(), re.MULTILINE)

@@ -159,7 +159,7 @@ def _print_version(is_asked: bool) -> None:
 
 @app.callback()
 def _deskroll(
-    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback where something fails.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback if something fails.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
@@ -252,7 +252,9 @@ def sql_(
     """Print a pipeline's publish SQL, to read or to pipe into psql; or its transformation, to paste into DuckDB."""
     found = [p for p in PIPELINES if p.name == pipeline]
     if not found:
-        raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
+        raise UsageError(
+            f"The pipeline {pipeline!r} does not exist.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}."
+        )
     if transform:
         from deskroll.transform.script import write_script
 
@@ -289,7 +291,7 @@ def errors(
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Show the quarantine: each record that could not be taken, where it stands, and why. Or purge what is old."""
+    """Show the quarantine: each rejected record, its file and place, and the reason. Or delete old rows."""
     if purge or older_than:
         if not purge or not older_than or day or limit:
             raise UsageError(
@@ -486,7 +488,7 @@ def _print_wrong_usage(error: Any) -> int:
 
 
 def main() -> int:
-    """Run the command line; the one place where a failure becomes a message and an exit code, which is returned."""
+    """Run the command line; here alone a failure becomes a message and an exit code, which is returned."""
     debug = "--debug" in sys.argv
     logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it logs is raised too, and told once
     _logger.addHandler(_narration)

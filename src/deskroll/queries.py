@@ -127,7 +127,9 @@ def errors(settings: Settings, day: str | None, pipeline: str | None, limit: int
     """The quarantine, newest day first, in the order of the files."""
     chosen = [p for p in PIPELINES if pipeline in {None, p.name}]
     if not chosen:
-        raise UsageError(f"There is no pipeline {pipeline!r}.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}.")
+        raise UsageError(
+            f"The pipeline {pipeline!r} does not exist.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}."
+        )
     with _reading(settings) as connection:
         if day and not _fetch(connection, "SELECT FROM sync_runs WHERE sync_day = %s LIMIT 1", [day]):
             found = _fetch(connection, "SELECT sync_day FROM sync_runs GROUP BY 1 ORDER BY max(run_id) DESC LIMIT 5")
@@ -159,7 +161,7 @@ def agent(settings: Settings, who: str) -> Row:
     """Everything that is known of one agent, by id or e-mail.
 
     Raises:
-        UsageError: there is no such agent; the message names those whose name or e-mail holds the text.
+        UsageError: the agent is not known; the message names those whose name or e-mail holds the text.
     """
     with _reading(settings) as connection:
         by = "agent_id::TEXT = %s" if who.isascii() and who.isdigit() else "lower(email) = lower(%s)"
@@ -173,7 +175,8 @@ def agent(settings: Settings, who: str) -> Row:
             )
             hint = ", ".join(f"{row['email']} ({row['agent_id']})" for row in near)
             raise UsageError(
-                f"There is no agent {who!r}.", f"Did you mean {hint}?" if hint else "Give an id or an e-mail address."
+                f"The agent {who!r} is not known.",
+                f"Did you mean {hint}?" if hint else "Give an id or an e-mail address.",
             )
         agent_id = found[0]["agent_id"]
         story = {

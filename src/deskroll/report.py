@@ -138,7 +138,7 @@ def print_runs(runs: list[Row]) -> None:
 
 
 def print_errors(errors: list[Row]) -> None:
-    """The quarantine: where each record stands, what is wrong with it, and how it begins."""
+    """The quarantine: the place of each record, what is wrong with it, and how it begins."""
     for error in errors:
         place = _place(error["source_file"], error["record_index"])
         say((f"{error['sync_day']} {place}", "bold"), f" {error['error_type']}")

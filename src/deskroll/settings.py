@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     temp_folder: Path | None = None
     """Where the embedded engine spills to; the system's temporary folder by default."""
     spark_conf: dict[str, str] = {}
-    """Options of the Spark session, such as spark.master; as JSON where it is an environment variable."""
+    """Options of the Spark session, such as spark.master; as JSON if it is an environment variable."""
     spark_connections: int = Field(default=8, ge=1)
     """Connections to PostgreSQL that Spark's executors open at once, at most, for one table."""
     log_level: LogLevel | None = None
@@ -53,7 +53,7 @@ def read_settings() -> Settings:
     unread = KeptLog(logging.WARNING)
     logging.getLogger("dotenv.main").addHandler(unread)
     known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
-    wrong = [f"there is no {name}" for name in sorted(os.environ) if name.startswith(_PREFIX) and name not in known]
+    wrong = [f"{name} does not exist" for name in sorted(os.environ) if name.startswith(_PREFIX) and name not in known]
     try:
         with _own_file() as path:
             settings = Settings(_env_file=path)  # type: ignore[call-arg]  # of BaseSettings, which mypy takes for a dataclass
@@ -89,7 +89,7 @@ def _own_file() -> Iterator[str | None]:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             yield None
-        elif os.name == "nt":  # where neither owner nor mode say who may write
+        elif os.name == "nt":  # neither owner nor mode say who may write there
             yield str(_FILE)
         else:
             _check_own(found)

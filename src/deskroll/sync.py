@@ -153,7 +153,7 @@ def _chosen(only: Iterable[str]) -> list[Pipeline]:
     names = [p.name for p in PIPELINES]
     for name in only:
         if name not in names:
-            raise UsageError(f"There is no pipeline {name!r}.", f"Pipelines: {', '.join(names)}.")
+            raise UsageError(f"The pipeline {name!r} does not exist.", f"Pipelines: {', '.join(names)}.")
     return [p for p in PIPELINES if not only or p.name in only]
 
 

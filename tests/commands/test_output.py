@@ -135,10 +135,14 @@ def test_a_terminal_with_colours_is_shown_what_is_in_the_step_at_hand() -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm"}
     code = """
-from deskroll.terminal import progress, say
-with progress() as tell:
-    tell(":fire: [bold] a\\x9bb\\x1b[31mc")
-    __import__("time").sleep(0.5)
+import logging, time
+from deskroll.terminal import Narration, say
+narration, logger = Narration(), logging.getLogger("deskroll")
+logger.addHandler(narration)
+logger.setLevel("INFO")
+with narration.progress():
+    logger.info(":fire: [bold] a\\x9bb\\x1b[31mc")
+    time.sleep(0.5)
 say((":fire: [bold] d\\x1b[31me", "bold"))
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, stderr=theirs, env=environment)

@@ -175,7 +175,7 @@ class Checked:
     kind: str | None
     key: Any = None
     values: Row = field(default_factory=dict)
-    lists: dict[str, Any] = field(default_factory=dict)  # those whose key the record has; BAD if it is no list
+    lists: dict[str, Any] = field(default_factory=dict)  # those whose key the record has; BAD if it is not a list
     alias: str | None = None  # by which it is identified if its key cannot be read
 
     def states(self, name: str) -> bool:

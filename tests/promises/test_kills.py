@@ -63,7 +63,7 @@ def without_ledger(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 def victim(url: str, day: str, harm: str, number: int, **options: Any) -> subprocess.Popen[str]:
     passed_on = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
-    # Where a file cannot grow, Python leaves half of its compiled code behind.
+    # If a file cannot grow, Python leaves half of its compiled code behind.
     environment = {"HOME": "/tmp", **passed_on, "DESKROLL_DATABASE_URL": url, "PYTHONDONTWRITEBYTECODE": "1"}
     main = ["deskroll"] if harm == "interrupt" else ["tests.victim", harm, str(number)]
     options_ = ("--day", day, "--sync-date", DAYS[day], "--allow-mass-change", "--reread")
@@ -156,7 +156,7 @@ def test_interrupted_at_any_instant(chunk: int, scene: Scene, torture: Torture) 
             time.sleep(share * scene.seconds)
             process.send_signal(signal.SIGINT)
             said = process.communicate()[1]
-            # Python ends by the signal where it came in an exec().
+            # Python ends by the signal if that came in an exec().
             assert (process.returncode, said) in [(0, ""), (130, INTERRUPTED), (-signal.SIGINT, INTERRUPTED)]
             torture.count(f"interrupted at an instant: as {judge(scene, url)}")
 

@@ -106,7 +106,7 @@ class Syncs(RuleBasedStateMachine):
             assert self.db.versions() == before
 
     def has(self, label: str, only: set[str] | None) -> bool:
-        """Whether the day has a folder of these pipelines; without one there is no run."""
+        """Whether the day has a folder of these pipelines; without one nothing runs."""
         return any((self.dump / f"sync-{label}" / name).is_dir() for p in only or KNOWN for name in KNOWN[p])
 
     def run(self, label: str, on: date, only: set[str] | None, force: bool, *, plan: bool = False) -> Outcome:

@@ -128,7 +128,7 @@ def test_a_day_without_files_or_records(content: Any, dump: Dump, db: Database) 
 
 def test_a_url_that_is_not_there(dump: Dump, url: str) -> None:
     dump.write("day1", "agents", [agent(1)])
-    with pytest.raises(UsageError, match="There is no dump file:///nowhere"):
+    with pytest.raises(UsageError, match="The dump file:///nowhere"):
         sync_into(url, "file:///nowhere", "day1", "2026-01-05", "spark")
     with pytest.raises(UsageError, match="has no day 'dya1'") as raised:
         sync_into(url, f"file://{dump.path}", "dya1", "2026-01-05", "spark")

@@ -386,7 +386,7 @@ class TestMoney:
         assert db.rows("SELECT DISTINCT original_currency, exchange_rate FROM transactions") == [
             {"original_currency": "USD", "exchange_rate": 1}
         ]
-        assert errors(db)["e"] == "currencyData: missing, and there is no amount in US dollars"
+        assert errors(db)["e"] == "currencyData: missing, and the record has no amount in US dollars"
         assert errors(db)["g"].startswith("currencyData.originalCurrencyAmount: missing, expected a whole number")
 
     @pytest.mark.parametrize("rate", [0, "0.000000", "0.00e5"])

@@ -77,7 +77,7 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     def copy_out(self, select: str, sink: Sink) -> list[str]:
         """Run a SELECT and call `sink` with the rows of each partition, where the partition is.
 
-        Returns what it returned for each, once a partition also where a partition was written more than once.
+        Returns what it returned for each, once a partition, even if a partition was written more than once.
         """
         ...
 
@@ -86,7 +86,7 @@ def open_engine(name: str, settings: Settings) -> Engine:
     """The engine of that name; each is imported only when it is asked for.
 
     Raises:
-        UsageError: there is no such engine, or it is not installed.
+        UsageError: the engine does not exist, or is not installed.
     """
     if name == "duckdb":
         from deskroll.engines.duckdb import DuckDB
@@ -100,4 +100,4 @@ def open_engine(name: str, settings: Settings) -> Engine:
                 f"Spark is not installed here: {error}.", "Install it with pip install 'deskroll[spark]'."
             ) from error
         return Spark(settings)
-    raise UsageError(f"There is no engine {name!r}.", "Engines: duckdb, spark.")
+    raise UsageError(f"The engine {name!r} does not exist.", "Engines: duckdb, spark.")

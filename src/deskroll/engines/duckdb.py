@@ -128,7 +128,7 @@ class DuckDB:
 
     def copy_out(self, select: str, sink: Sink) -> list[str]:
         """Hand the rows of a SELECT to `sink`; see `Engine.copy_out`."""
-        with closing(self._copy_text(select)) as rows:  # where the sink fails: its thread must end before all else
+        with closing(self._copy_text(select)) as rows:  # if the sink fails, its thread must end before all else
             return [sink(rows)]
 
     def _copy_text(self, select: str) -> Generator[bytes, None, None]:

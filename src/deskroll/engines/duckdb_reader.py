@@ -246,7 +246,7 @@ def _columns_of(select: str) -> str:
 
 
 def _from_json(place: str, *, is_lines: bool) -> str:
-    """Read whole files by DuckDB: a line that is no JSON comes back as NULL, an array that is none fails them all."""
+    """Read whole files by DuckDB: a line that is not JSON comes back as NULL, an array that is not fails them all."""
     style = "'newline_delimited', ignore_errors = true" if is_lines else "'array'"
     return f"""SELECT {place} AS source_file, NULL AS record_index,
     CASE WHEN {_MAY_HOLD_TOO_MUCH} THEN NULL WHEN NOT {_IS_LAX} THEN CAST(json AS VARCHAR) END AS record,

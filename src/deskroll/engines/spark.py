@@ -122,7 +122,9 @@ class Spark:
                 return f"{root}/{name}"
         files = self._list(root)
         if files is None:
-            raise UsageError(f"There is no dump {dump}.", "Give the URL of the folder that holds sync-<day>/ folders.")
+            raise UsageError(
+                f"The dump {dump} does not exist.", "Give the URL of the folder that holds sync-<day>/ folders."
+            )
         inside = (path.rpartition(f"{root.rpartition('/')[2]}/")[2] for path, *_ in files)
         days = {path.partition("/")[0].removeprefix("sync-") for path in inside if "/" in path}
         raise local.no_such_day(dump, label, sorted(days))
@@ -209,7 +211,7 @@ class Spark:
             return [written for (written,) in frame.mapInArrow(task.run, "written STRING").collect()]
 
     def _expect(self, size: int) -> None:
-        """Have Spark split what it brings together by how many bytes there are, where nobody said how."""
+        """Have Spark split what it brings together by how many bytes there are, unless somebody said how."""
         if _SHUFFLES not in self._settings.spark_conf:
             self._bytes += size
             self._session.conf.set(_SHUFFLES, str(1 + self._bytes // _SHUFFLE_BYTES))
@@ -236,7 +238,7 @@ class Spark:
         return Classic(make(java.queryExecution().toRdd(), java.schema(), False), self._session)
 
     def _list(self, url: str, limit: int | None = None) -> list[tuple[str, datetime, int]] | None:
-        """Path, time of change and size of the files below a URL; None where there is nothing of that name."""
+        """Path, time of change and size of the files below a URL; None if nothing has that name."""
         with explained():
             try:
                 files = _files(self._session, url)

@@ -30,7 +30,7 @@ _BATCH_ROWS: Final = 2000  # a batch holds at most 2 GB of text
 
 
 class Part(NamedTuple):
-    """A file of a task or, where `begin` is set, the lines of a file that begin from that byte on."""
+    """A file of a task or, if `begin` is set, the lines of a file that begin from that byte on."""
 
     file: InputFile
     begin: int | None = None
@@ -86,7 +86,7 @@ def _rows(batches: Batches) -> Iterator[dict[str, Any]]:
 
 
 def _place(temp: Path, number: int, path: str) -> Path:
-    """Where a task keeps a file under its own name, which says what is in it."""
+    """The path under which a task keeps a file: its own name says what is in it."""
     folder = temp / str(number)
     folder.mkdir()
     return folder / path.rpartition("/")[2]

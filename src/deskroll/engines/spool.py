@@ -1,7 +1,7 @@
 """Files laid out anew for DuckDB: many small ones as one, without compression and envelopes.
 
 In the spool a marker stands before the records of each file, as a record of its own that nothing in a dump can forge.
-The records are the very bytes of the file, and DuckDB says whether they are JSON: where all markers come back as
+The records are the very bytes of the file, and DuckDB says whether they are JSON: if all markers come back as
 records, each file's text stands between two of them as a whole number of records, whatever is in it.
 """
 
@@ -43,7 +43,7 @@ class _Chunks:
         """The chunk at hand, and whether it has just begun.
 
         Raises:
-            EngineError: there is no room for it.
+            EngineError: the disk has no room for it.
         """
         if self._file:
             return self._file, False
@@ -82,7 +82,7 @@ class RowSpool(_Chunks):
         """Add a row.
 
         Raises:
-            EngineError: there is no room for it.
+            EngineError: the disk has no room for it.
         """
         chunk, is_new = self.open()
         _write(chunk, [row] if is_new else [ROW, row])
@@ -122,7 +122,7 @@ class DocumentSpool:
         """Add a file's records; returns False, and adds nothing, if only the exact reader can tell what it holds.
 
         Raises:
-            EngineError: there is no room for it.
+            EngineError: the disk has no room for it.
         """
         pieces = _lines(file) if self.is_lines else self._elements(file)
         try:
@@ -173,7 +173,7 @@ class DocumentSpool:
 
 
 def no_room(error: OSError) -> EngineError:
-    """What to tell where the temporary folder cannot be written."""
+    """The error of a temporary folder that cannot be written."""
     return EngineError(
         f"The temporary folder cannot be written: {error.strerror}.",
         "Free space there, or set DESKROLL_TEMP_FOLDER to a folder with more.",
@@ -256,7 +256,7 @@ def _long_list(
 
 
 def _begin(text: bytes, lists: tuple[bytes, bytes]) -> int | None:
-    """Where the first element of the list of records stands; None where the text is one record.
+    """Where the first element of the list of records stands; None if the text is one record.
 
     Raises:
         ValueError: it is neither.

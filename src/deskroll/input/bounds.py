@@ -109,7 +109,7 @@ def find_fault(text: str) -> str | None:
 
 
 def find_end(text: str, at: int) -> int:
-    """Where a JSON value ends that begins at a place, however deep it is nested: Python's own parser gives up there.
+    """The end of a JSON value that begins at a place, however deep it is nested: Python's own parser gives up there.
 
     Raises:
         json.JSONDecodeError: it is not JSON.

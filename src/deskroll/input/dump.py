@@ -29,7 +29,7 @@ _NOT_LOOKED_INTO: Final = "is a folder inside a folder, where deskroll reads not
 class InputFile(NamedTuple):
     """One file of a folder.
 
-    `name` is its path inside the day's folder; `size` its bytes on disk, -1 where it is no regular file; `is_lines`
+    `name` is its path inside the day's folder; `size` its bytes on disk, -1 if it is not a regular file; `is_lines`
     whether it holds one record a line; `compression` is `.gz`, `.zst` or nothing; `stamp` is what no change of the file
     leaves as it was: inode, time of modification, time of change. `root` is the resolved path of the dump that the file
     must lie in, or nothing if it is at a URL or deskroll itself wrote it; `allowance` is the number of bytes that it
@@ -69,13 +69,13 @@ def find_day(dump: str, label: str) -> str:
     A dump that is itself a link is resolved once, so that a run reads one dump even if the link is changed meanwhile.
 
     Raises:
-        UsageError: there is no such dump or day; the message names the days that there are.
+        UsageError: the dump or the day does not exist; the message names the days that there are.
         InputError: the day's folder is a link that leads out of the dump.
     """
     folder = Path(dump)
     if not folder.is_dir():
         hint = "A URL needs --engine spark." if is_url(dump) else "Give the folder that holds sync-<day>/ folders."
-        raise UsageError(f"There is no dump folder {dump}.", hint)
+        raise UsageError(f"The dump folder {dump} does not exist.", hint)
     for name in day_folders(label):
         if (folder / name).is_dir():
             return _inside_dump(folder, name)
@@ -100,12 +100,12 @@ def lies_in(path: str, root: str) -> bool:
 
 
 def is_url(dump: str) -> bool:
-    """Whether a dump is no folder of this machine, but somewhere that only Spark can read."""
+    """Whether only Spark can read a dump, because it is not a folder of this machine."""
     return "://" in dump
 
 
 def day_folders(label: str) -> tuple[str, ...]:
-    """The names that the folder of a day may have; none for what is no label."""
+    """The names that the folder of a day may have; none for what cannot be a label."""
     if not label or label in {".", ".."} or "/" in label or os.sep in label:
         return ()
     return (f"sync-{label}", label)
@@ -191,7 +191,7 @@ def is_hidden(name: str) -> bool:
 
 
 def fault_of(name: str) -> str:
-    """Why a file of this name cannot be read although it may hold records; nothing if there is no such reason."""
+    """Why a file of this name cannot be read although it may hold records; nothing if it can, or holds none."""
     if is_json(name):
         return ""
     if _UNFINISHED.search(name):

@@ -131,7 +131,7 @@ def _gunzip(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _unzstd(stream: IO[bytes]) -> Iterator[bytes]:
-    # `stream_reader` ends quietly where a frame is cut short, so the frames are followed one by one; and a few bytes at
+    # `stream_reader` ends quietly if a frame is cut short, so the frames are followed one by one; and a few bytes at
     # a time, because each four of them may become 128 KiB.
     frame = zstandard.ZstdDecompressor().decompressobj()
     packed = b""

@@ -23,7 +23,7 @@ _WINDOW: Final = 2 * _CHUNK  # characters that are parsed without looking first 
 
 
 class Record(NamedTuple):
-    """One record as read: its 0-based place, its JSON, the text as it came where that had to be mended, or a fault.
+    """One record as read: its 0-based place, its JSON, the text as it came if that had to be mended, or a fault.
 
     A fault without a position is the whole file's.
     """
@@ -262,7 +262,7 @@ class _Reader:
                     return self._pass(at)
 
     def _end_of(self, extent: Extent) -> int | None:
-        """Where a value ends, in a window that is widened as far as need be; None if the document ends before."""
+        """The end of a value, in a window that is widened as far as need be; None if the document ends before."""
         while (end := extent.find_end(self._text)) is None and self._more():
             pass
         return end
@@ -284,7 +284,7 @@ class _Reader:
         return value
 
     def _peek(self) -> str:
-        """The next character that is no white space; nothing at the end."""
+        """The next character that is not white space; nothing at the end."""
         while True:
             found = _SPACE.match(self._text, self._at)
             self._at = found.end() if found else self._at

@@ -66,7 +66,7 @@ _CONTRACT = Contract(
         ),
         Rule(
             "coalesce(money, 'NULL') = 'NULL' AND amount__text IS NULL",
-            "currencyData: missing, and there is no amount in US dollars",
+            "currencyData: missing, and the record has no amount in US dollars",
         ),
         Rule(
             "money = 'OBJECT' AND minor_units__text IS NULL",

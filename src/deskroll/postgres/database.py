@@ -190,7 +190,7 @@ def schema_of(connection: Connection) -> str:
         ((schema,),) = connection.execute("SELECT current_schema()").fetchall()
     if schema is None:
         raise DatabaseError(
-            "There is no schema to make tables in: none of the search_path exists, or this user may use none.",
+            "No schema can take the tables: none of the search_path exists, or this user may use none.",
             "Let the user use the schema public, or name another: ?options=-c%20search_path%3Ddeskroll.",
         )
     return str(schema)

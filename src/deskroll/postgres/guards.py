@@ -59,7 +59,7 @@ def count_changed(connection: Connection, guard: Guard) -> Changed:
 
 
 def is_mass_change(changed: int, before: int) -> bool:
-    """Whether so many of them are more than may change unasked; a first load is no change."""
+    """Whether so many of them are more than may change unasked; a first load does not count as a change."""
     is_large = changed > MOST_ROWS and changed * 100 > before * MOST_PERCENT
     return before > 0 and (is_large or (changed >= FEWEST_OF_HALF and changed * 2 > before))
 
@@ -148,7 +148,7 @@ def find_empty(guard: Guard, stored: int, inputs: Iterable[StagedInput], *, is_f
 
 
 def find_rejected(limits: Limits, inputs: Iterable[StagedInput]) -> Iterator[str]:
-    """Say where more records are in quarantine than a person allows: a number of all, or a share of a folder."""
+    """Say which limit of rejected records is exceeded: a number of all, or a share of a folder."""
     folders = {s.input: s for s in inputs if s.is_folder}  # pipelines may share one
     most = limits.max_rejected or _DEFAULT_MAX_REJECTED
     limit = f"the limit is {most} (--max-rejected)"

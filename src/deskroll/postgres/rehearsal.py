@@ -54,7 +54,7 @@ def _fill(source: Connection, copy: Connection) -> None:
         source.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         copy.execute(
             "SET LOCAL session_replication_role = replica"
-        )  # foreign keys were checked where the rows are from
+        )  # foreign keys were checked in the database that the rows are from
         for table in tables:
             copy.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))  # a migration may have filled it
             _copy(source, copy, table)

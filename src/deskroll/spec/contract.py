@@ -98,7 +98,7 @@ def column(name: str, type_: Type, *paths: str, required: bool = False) -> Field
 
 @dataclass(frozen=True)
 class Rule:
-    """What a record as a whole must not be: SQL over its columns, and what to tell where that is true."""
+    """What a record as a whole must not be: SQL over its columns, and what to say if that is true."""
 
     violated_when: str
     message: str

@@ -5,7 +5,7 @@ Its input is a relation `records`, of which it looks at each row by itself:
     source_file TEXT, record_index BIGINT,  where the record stands (0-based; NULL: the whole file is at fault)
     record TEXT,                            its JSON (NULL, with no fault: not read yet)
     raw TEXT,                               the text as it came, if `record` had to be mended
-    fault TEXT                              why there is no record
+    fault TEXT                              why the file or record has none
 
 Its output is a row per record: its place, a column per field, a JSON text per list (NULL if the record does not have
 the key; the empty list for a null), and `error_type`, `error_message` and `raw_record`, all three NULL if the record is
@@ -33,7 +33,7 @@ _SHOWN_KEYS: Final = 10
 class _Frame:
     """What differs between the check of a record and that of an element of a list, as SQL.
 
-    `rows` is the SELECT of what is checked, as `value`; `place` are the columns that say where it stands; `error_type`
+    `rows` is the SELECT of what is checked, as `value`; `place` are the columns of its place; `error_type`
     and `message` say what is wrong, `raw` what goes into quarantine, and `label` what a message calls an element.
     """
 
@@ -227,7 +227,7 @@ def _find(field: Field) -> str:
 def _exact(field: Field) -> str:
     r"""The text of a number as it stands in the JSON, which json_transform rounds.
 
-    A key in quotes is nowhere in JSON but where it is a key, unless it is written with escapes. Where it stands once,
+    Text in quotes and a colon is a key in JSON, unless it is written with escapes. If it stands once,
     what follows it is the number; else all numbers of the record are put into quotes, which takes ten times as long.
     """
     (path,) = field.paths
@@ -255,7 +255,7 @@ def _as_written(path: str) -> str:
 
 
 def _typed(field: Field) -> str:
-    """The value, or NULL where the text is not of the type's form."""
+    """The value, or NULL if the text does not match the type's pattern."""
     text = f"{field.name}__text"
     if field.type.is_kind:
         return text
@@ -357,7 +357,7 @@ def _keys(contract: Contract, path: str) -> str:
 
 
 def _is_not_object(contract: Contract, path: str) -> str:
-    """Whether something else stands where the object should; looked at only where nothing was found inside."""
+    """Whether something else stands in the object's place; looked at only if nothing was found inside."""
     inside = [f"p.{p}" for f in contract.fields for p in f.paths if p.startswith(f"{path}.")]
     return f"""CASE WHEN coalesce({", ".join(inside)}) IS NULL
             THEN json_type(value, '$.{path}') NOT IN ('NULL', 'OBJECT') ELSE false END"""

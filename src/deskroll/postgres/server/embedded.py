@@ -191,7 +191,7 @@ def _stop(place: Place) -> bool:
         if _answer(place):
             raise DatabaseError(
                 f"The embedded PostgreSQL in {place.data} runs, but not as a process that this one can see.",
-                "Stop it where it was started: in another container, perhaps.",
+                "Stop it in the place that started it, perhaps another container.",
             )
         return False
     if _IS_WINDOWS:

@@ -171,7 +171,7 @@ CREATE UNLOGGED TABLE stg_pipeline_errors (
 );
 COMMENT ON TABLE stg_pipeline_errors IS 'What the engine could not take today; the publish SQL carries it into quarantine.';
 COMMENT ON COLUMN stg_pipeline_errors.pipeline IS 'Pipeline.';
-COMMENT ON COLUMN stg_pipeline_errors.entity_id IS 'Id of the record, where it could be read.';
+COMMENT ON COLUMN stg_pipeline_errors.entity_id IS 'Id of the record if it could be read.';
 COMMENT ON COLUMN stg_pipeline_errors.error_type IS 'PARSE_ERROR, VALIDATION_ERROR or REFERENCE_ERROR.';
 COMMENT ON COLUMN stg_pipeline_errors.error_message IS 'The fields at fault, what was found and what was expected.';
 COMMENT ON COLUMN stg_pipeline_errors.raw_record IS 'The record or element as it came; of an unreadable file the first 64 KiB.';

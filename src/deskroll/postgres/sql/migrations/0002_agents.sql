@@ -130,10 +130,10 @@ CREATE TABLE agent_pipeline_errors (
 );
 COMMENT ON TABLE agent_pipeline_errors IS 'Quarantine of the agents pipeline, one row per record or list element that could not be taken.';
 COMMENT ON COLUMN agent_pipeline_errors.id IS 'Number of the row.';
-COMMENT ON COLUMN agent_pipeline_errors.agent_id IS 'Id of the agent, where it could be read.';
+COMMENT ON COLUMN agent_pipeline_errors.agent_id IS 'Id of the agent if it could be read.';
 COMMENT ON COLUMN agent_pipeline_errors.error_type IS 'PARSE_ERROR: no JSON, or no object; VALIDATION_ERROR: a field at fault; REFERENCE_ERROR: a link to something unknown.';
 COMMENT ON COLUMN agent_pipeline_errors.error_message IS 'The fields at fault, what was found and what was expected.';
-COMMENT ON COLUMN agent_pipeline_errors.raw_record IS 'The record, element or id as it came; a JSON string where JSONB cannot hold it.';
+COMMENT ON COLUMN agent_pipeline_errors.raw_record IS 'The record, element or id as it came; a JSON string if JSONB cannot hold it.';
 COMMENT ON COLUMN agent_pipeline_errors.source_file IS 'File, inside the day''s folder.';
 COMMENT ON COLUMN agent_pipeline_errors.record_index IS 'Place of the record in the file, from 0; NULL for the whole file.';
 COMMENT ON COLUMN agent_pipeline_errors.sync_day IS 'Sync day; a sync of the same day replaces its rows.';

@@ -21,7 +21,7 @@ COMMENT ON COLUMN roles.updated_at IS 'When the record last changed.';
 CREATE TABLE role_pipeline_errors (LIKE agent_pipeline_errors INCLUDING ALL);
 ALTER TABLE role_pipeline_errors RENAME COLUMN agent_id TO role_id;
 COMMENT ON TABLE role_pipeline_errors IS 'Quarantine of the roles pipeline, one row per record that could not be taken.';
-COMMENT ON COLUMN role_pipeline_errors.role_id IS 'Id of the role, where it could be read.';
+COMMENT ON COLUMN role_pipeline_errors.role_id IS 'Id of the role if it could be read.';
 
 CREATE UNLOGGED TABLE stg_roles (
     LIKE roles,

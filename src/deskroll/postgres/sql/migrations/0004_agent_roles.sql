@@ -68,7 +68,7 @@ CREATE TABLE agent_role_pipeline_errors (
     created_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE agent_role_pipeline_errors IS 'Quarantine of the agent_roles pipeline, one row per agent and role, or element of a list, that could not be taken.';
-COMMENT ON COLUMN agent_role_pipeline_errors.role_id IS 'Id of the role, where it could be read.';
+COMMENT ON COLUMN agent_role_pipeline_errors.role_id IS 'Id of the role if it could be read.';
 
 CREATE INDEX agent_role_pipeline_errors_sync_day ON agent_role_pipeline_errors (sync_day);
 

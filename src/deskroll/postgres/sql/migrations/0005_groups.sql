@@ -40,7 +40,7 @@ COMMENT ON COLUMN unlinked_group_members.agent_id IS 'Agent that the group''s ow
 CREATE TABLE group_pipeline_errors (LIKE agent_pipeline_errors INCLUDING ALL);
 ALTER TABLE group_pipeline_errors RENAME COLUMN agent_id TO group_id;
 COMMENT ON TABLE group_pipeline_errors IS 'Quarantine of the groups pipeline, one row per record, list element or link that could not be taken.';
-COMMENT ON COLUMN group_pipeline_errors.group_id IS 'Id of the group, where it could be read.';
+COMMENT ON COLUMN group_pipeline_errors.group_id IS 'Id of the group if it could be read.';
 
 CREATE UNLOGGED TABLE stg_groups (
     LIKE groups,

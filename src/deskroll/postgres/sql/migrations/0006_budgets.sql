@@ -54,7 +54,7 @@ CREATE TABLE budget_pipeline_errors (LIKE agent_pipeline_errors INCLUDING ALL);
 ALTER TABLE budget_pipeline_errors RENAME COLUMN agent_id TO budget_id;
 ALTER TABLE budget_pipeline_errors ALTER COLUMN budget_id TYPE TEXT;
 COMMENT ON TABLE budget_pipeline_errors IS 'Quarantine of the budgets pipeline, one row per record that could not be taken.';
-COMMENT ON COLUMN budget_pipeline_errors.budget_id IS 'Id of the budget, where it could be read.';
+COMMENT ON COLUMN budget_pipeline_errors.budget_id IS 'Id of the budget if it could be read.';
 
 CREATE UNLOGGED TABLE stg_budgets (
     LIKE budgets,

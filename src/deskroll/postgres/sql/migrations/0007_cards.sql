@@ -47,7 +47,7 @@ COMMENT ON COLUMN cards.current_spent IS 'What was spent in the current period.'
 COMMENT ON COLUMN cards.created_time IS 'When the card was made.';
 COMMENT ON COLUMN cards.updated_time IS 'When the record last changed.';
 COMMENT ON COLUMN cards.ordered_time IS 'updated_time or, if that is in the future, the sync date: the newer record wins.';
-COMMENT ON COLUMN cards.budget_id IS 'The budget; NULL where it is not known.';
+COMMENT ON COLUMN cards.budget_id IS 'The budget; NULL if it is not known.';
 COMMENT ON COLUMN cards.agent_id IS 'The agent who holds the card; NULL if none is known. See card_holders.';
 COMMENT ON COLUMN cards.sync_day IS 'Sync day that last changed the row.';
 COMMENT ON COLUMN cards.source IS 'api for a sync day, tran for tran/: where the values came from.';
@@ -58,7 +58,7 @@ CREATE TABLE card_pipeline_errors (LIKE agent_pipeline_errors INCLUDING ALL);
 ALTER TABLE card_pipeline_errors RENAME COLUMN agent_id TO card_id;
 ALTER TABLE card_pipeline_errors ALTER COLUMN card_id TYPE TEXT;
 COMMENT ON TABLE card_pipeline_errors IS 'Quarantine of the cards pipeline, one row per record or link that could not be taken.';
-COMMENT ON COLUMN card_pipeline_errors.card_id IS 'Id of the card, where it could be read.';
+COMMENT ON COLUMN card_pipeline_errors.card_id IS 'Id of the card if it could be read.';
 
 CREATE UNLOGGED TABLE stg_cards (
     LIKE cards,

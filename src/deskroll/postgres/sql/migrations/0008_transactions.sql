@@ -65,8 +65,8 @@ COMMENT ON COLUMN transactions.clearing_reference IS 'What an authorisation and 
 COMMENT ON COLUMN transactions.parent_transaction_id IS 'Purchase that this one is a part of, by its id: such a part counts only if the purchase is not stored.';
 COMMENT ON COLUMN transactions.parent_transaction_uuid IS 'That purchase, by its other id.';
 COMMENT ON COLUMN transactions.idempotency_key IS 'SHA-256, in hex, of transaction_id|transaction_uuid|occurred_time|original_amount|original_currency, without what is NULL; the time in UTC, as 2026-01-05 17:22:58.000000.';
-COMMENT ON COLUMN transactions.card_id IS 'The card; NULL where it is not known.';
-COMMENT ON COLUMN transactions.budget_id IS 'The budget; NULL where it is not known.';
+COMMENT ON COLUMN transactions.card_id IS 'The card; NULL if it is not known.';
+COMMENT ON COLUMN transactions.budget_id IS 'The budget; NULL if it is not known.';
 COMMENT ON COLUMN transactions.agent_id IS 'The agent who spent it, by the holder''s name; see card_holders.';
 COMMENT ON COLUMN transactions.sync_day IS 'Sync day that last changed the row.';
 COMMENT ON COLUMN transactions.source IS 'api for a sync day, tran for tran/: where the values came from.';
@@ -112,7 +112,7 @@ CREATE TABLE transaction_pipeline_errors (LIKE agent_pipeline_errors INCLUDING A
 ALTER TABLE transaction_pipeline_errors RENAME COLUMN agent_id TO transaction_id;
 ALTER TABLE transaction_pipeline_errors ALTER COLUMN transaction_id TYPE TEXT;
 COMMENT ON TABLE transaction_pipeline_errors IS 'Quarantine of the transactions pipeline, one row per record or link that could not be taken.';
-COMMENT ON COLUMN transaction_pipeline_errors.transaction_id IS 'Id of the transaction, where it could be read.';
+COMMENT ON COLUMN transaction_pipeline_errors.transaction_id IS 'Id of the transaction if it could be read.';
 
 CREATE UNLOGGED TABLE stg_transactions (
     LIKE transactions,

@@ -340,7 +340,7 @@ ORDER BY change.agent_id, change.group_id;
 
 DROP TABLE agent_group_membership_changes, stale_agents;
 
--- One row per agent for the date. A backfill cannot ask `agents`, which is newer: it goes by what the day says and, where
+-- One row per agent for the date. A backfill cannot ask `agents`, which is newer: it goes by what the day says and, if
 -- the day cannot tell, by what was last known at that date.
 CREATE TEMP TABLE agent_status_backfilled AS
 SELECT

@@ -49,7 +49,7 @@ COMMENT ON COLUMN sync_context.run_id IS 'The run; NULL by hand.';
 COMMENT ON COLUMN sync_context.is_backfill IS 'Whether a newer date has been published: current state then stays as it is.';
 COMMENT ON COLUMN sync_context.is_complete IS 'Whether absence from the day counts.';
 
--- JSON as JSONB or, where JSONB would fail or lose something (a NUL, too deep, a key twice, no JSON at all), as a JSON
+-- JSON as JSONB or, if JSONB would fail or lose something (a NUL, too deep, a key twice, no JSON at all), as a JSON
 -- string. Keys are compared in the object itself and in those right inside it.
 CREATE OR REPLACE FUNCTION deskroll_to_jsonb(raw TEXT)
 RETURNS JSONB LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS $$
@@ -74,7 +74,7 @@ EXCEPTION WHEN OTHERS THEN
     RETURN to_jsonb(raw);
 END
 $$;
-COMMENT ON FUNCTION deskroll_to_jsonb IS 'JSON text as JSONB or, where that cannot hold it, as a JSON string.';
+COMMENT ON FUNCTION deskroll_to_jsonb IS 'JSON text as JSONB or, if that cannot hold it, as a JSON string.';
 
 CREATE OR REPLACE FUNCTION deskroll_move_watermark()
 RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
@@ -161,7 +161,7 @@ BEGIN
         AND NOT EXISTS (SELECT FROM stg_syncs AS staged WHERE staged.pipeline = of_pipeline)
     THEN
         RAISE EXCEPTION 'Nothing is staged of %.', of_pipeline
-        USING HINT = 'Run deskroll stage; or, where staging was filled by other means, set deskroll.sync_date.';
+        USING HINT = 'Run deskroll stage; or, if staging was filled by other means, set deskroll.sync_date.';
     END IF;
     IF
         nullif(current_setting('deskroll.run_id', true), '') IS NULL

@@ -52,11 +52,11 @@ BEGIN
             END IF;
             EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', key.on_table, key.conname);
         END LOOP;
-        -- A table that is new in its transaction needs no log where the server has no replicas (wal_level = minimal).
+        -- A table that is new in its transaction needs no log if the server has no replicas (wal_level = minimal).
         EXECUTE format('TRUNCATE %s', target);
     END LOOP;
 EXCEPTION WHEN dependent_objects_still_exist OR insufficient_privilege THEN
-    RETURN;  -- with every key where it was
+    RETURN;  -- with every key in its place
 END
 $$;
 COMMENT ON FUNCTION deskroll_detach_keys IS

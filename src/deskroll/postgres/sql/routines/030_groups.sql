@@ -1,6 +1,6 @@
 -- migrate:up
 
--- Climb from the groups that have an active member to all above them, each group once: a cycle ends where it began.
+-- Climb from the groups that have an active member to all above them, each group once: a cycle ends at its begin.
 CREATE OR REPLACE FUNCTION deskroll_active_groups(hierarchy REGCLASS)
 RETURNS SETOF BIGINT LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -58,7 +58,7 @@ RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     FROM stg_group_changes AS change
     WHERE groups.group_id = change.group_id;
 $$;
-COMMENT ON FUNCTION deskroll_mark_inactive_groups IS 'Work out groups.inactive anew, where agents changed and groups were not synced.';
+COMMENT ON FUNCTION deskroll_mark_inactive_groups IS 'Work out groups.inactive anew, if agents changed and groups were not synced.';
 
 -- migrate:down
 

@@ -2,7 +2,7 @@
 
 -- Names are compared in the same way on every server: decomposed first, so that simple mappings of case do for all but
 -- the sharp s (223). The final sigma (962) is a sigma (963), the dotted i (i, 775) an i, and invisible characters are
--- none. Case is mapped by the rules of Unicode where the server knows them, whatever the database's own locale.
+-- none. Case is mapped by the rules of Unicode if the server knows them, whatever the database's own locale.
 DO $$
 DECLARE
     folding TEXT;
