@@ -5,13 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deskroll.pipelines import PIPELINES
 from deskroll.settings import Settings
-from deskroll.spec.contract import PARSE_ERROR, VALIDATION_ERROR
+from deskroll.spec.contract import PARSE_ERROR, VALIDATION_ERROR, Contract
 from tests.helpers.databases import Database
 from tests.helpers.factories import Dump, agent
 from tests.helpers.runs import DAYS, SAMPLE, Shell, Sync
@@ -192,12 +193,29 @@ def test_the_readme_commands_exist(shell: Shell) -> None:
         assert done.returncode == 0, command
 
 
-def test_the_input_page_names_every_column_of_the_contracts() -> None:
+def fields_of(contract: Contract, at: str = "") -> Iterator[str]:
+    """The rows of a table of fields; `at` is the list whose elements they are."""
+    for field in contract.fields:
+        paths = ", else ".join(f"`{at}{'.' * bool(at and path)}{path}`" for path in field.paths)
+        yield f"| `{field.name}` | {paths} | {field.type.label} | {'yes' if field.required else ''} |"
+    for item in contract.lists:
+        yield from fields_of(item, f"{item.name}[*]")
+
+
+def test_the_page_on_input_has_the_fields_of_the_contracts(request: pytest.FixtureRequest) -> None:
     page = (ROOT / "docs" / "input.md").read_text()
-    for source in (s for p in PIPELINES for s in p.inputs):
-        for contract in (source.contract, *source.contract.lists):
-            missing = [f.name for f in contract.fields if f"`{f.name}`" not in page and f".{f.name}`" not in page]
-            assert not missing
+    contracts = {input_.folder: input_.contract for pipeline in PIPELINES for input_ in pipeline.inputs}
+    shown = re.findall(r"<!-- fields of (\w+) -->", page)
+    assert sorted(shown) == sorted(contracts)
+    for folder, contract in contracts.items():
+        lines = ["| column | from | type | required |", "|---|---|---|---|", *fields_of(contract)]
+        if contract.rules:
+            lines += ["", "A record is also rejected if one of these is true:", ""]
+            lines += [f"- `{rule.message}`" for rule in contract.rules]
+        before, marker, rest = page.partition(f"<!-- fields of {folder} -->\n")
+        _, end, after = rest.partition("<!-- end of fields -->")
+        page = "".join([before, marker, "\n".join(lines), "\n", end, after])
+    check("docs/input.md", page, request)
 
 
 def test_links_lead_somewhere() -> None:
