@@ -1,8 +1,8 @@
-"""A sync that comes to harm at one of its steps: `python -m tests.victim HARM NUMBER sync DATA --day DAY …`.
+"""A sync with a fault at one of its steps: `python -m tests.helpers.crash FAULT NUMBER sync DATA --day DAY …`.
 
 The steps are those between any two statements, wherever deskroll runs them: each of a publish file, each chunk of a
 COPY, each query of the engine, both ends of each transaction. They are counted by wrapping the libraries' functions, so
-that the product itself knows nothing of it. HARM is what happens at step NUMBER:
+that the product itself knows nothing of it. FAULT is what happens at step NUMBER:
 
     kill         this process is killed
     terminate    PostgreSQL ends this process's connections
@@ -31,12 +31,12 @@ _servers: set[int] = set()  # the server processes that serve this process
 
 
 def step(name: str) -> None:
-    """Count a step, and come to harm if it is the one."""
+    """Count a step, and run into the fault if it is the one."""
     with _lock:
         _names.append(" ".join(name.split())[:70])
         is_the_one = len(_names) == NUMBER
     if is_the_one:
-        _HARMS[HARM]()
+        _FAULTS[FAULT]()
 
 
 def _kill() -> None:
@@ -58,7 +58,7 @@ def _crash() -> None:
         sys.stderr.write("crashed\n")
 
 
-_HARMS: dict[str, Callable[[], None]] = {"kill": _kill, "terminate": _terminate, "crash": _crash, "list": lambda: None}
+_FAULTS: dict[str, Callable[[], None]] = {"kill": _kill, "terminate": _terminate, "crash": _crash, "list": lambda: None}
 
 _connect: Any = psycopg.connect
 _execute: Any = psycopg.Connection.execute
@@ -96,7 +96,7 @@ def _counted(connection: Any, query: Any, *arguments: Any, **options: Any) -> An
 
 
 if __name__ == "__main__":
-    HARM, NUMBER, URL = sys.argv[1], int(sys.argv[2]), os.environ["DESKROLL_DATABASE_URL"]
+    FAULT, NUMBER, URL = sys.argv[1], int(sys.argv[2]), os.environ["DESKROLL_DATABASE_URL"]
     sys.argv[1:3] = []
     psycopg.Connection.execute = _counted  # type: ignore[method-assign, assignment]  # that is the purpose
     _wrap(psycopg.Copy, "write", "a chunk of COPY")
@@ -108,5 +108,5 @@ if __name__ == "__main__":
     try:
         main()
     finally:
-        if HARM == "list":
+        if FAULT == "list":
             sys.stderr.write("\n".join(_names))

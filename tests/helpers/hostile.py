@@ -1,4 +1,4 @@
-"""Hostile input: `python -m tests.hostile` writes the small ones of it into tests/corpus/.
+"""Hostile input: `python -m tests.helpers.hostile` writes the small ones of it into tests/corpus/.
 
 Every input is one file of one folder. The same code always makes the same bytes.
 """

@@ -42,8 +42,8 @@ class Scene:
     def database(self) -> Any:
         return new_database(self.server, self.template)
 
-    def victim(self, url: str, harm: str, number: int = 0, **options: Any) -> subprocess.Popen[str]:
-        return victim(url, self.day, harm, number, **options)
+    def crash_harness(self, url: str, fault: str, number: int = 0, **options: Any) -> subprocess.Popen[str]:
+        return crash_harness(url, self.day, fault, number, **options)
 
 
 def contents(url: str) -> dict[str, list[Any]]:
@@ -61,11 +61,12 @@ def without_ledger(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {table: rows for table, rows in found.items() if not table.startswith("sync_run")}
 
 
-def victim(url: str, day: str, harm: str, number: int, **options: Any) -> subprocess.Popen[str]:
+def crash_harness(url: str, day: str, fault: str, number: int, **options: Any) -> subprocess.Popen[str]:
     passed_on = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     # If a file cannot grow, Python leaves half of its compiled code behind.
     environment = {"HOME": "/tmp", **passed_on, "DESKROLL_DATABASE_URL": url, "PYTHONDONTWRITEBYTECODE": "1"}
-    main = ["deskroll"] if harm == "interrupt" else ["tests.victim", harm, str(number)]
+    environment["DESKROLL_LOG_LEVEL"] = "warning"
+    main = ["deskroll"] if fault == "interrupt" else ["tests.helpers.crash", fault, str(number)]
     options_ = ("--day", day, "--sync-date", DAYS[day], "--allow-mass-change", "--reread")
     command = [sys.executable, "-m", *main, "sync", str(SAMPLE), *options_]
     return subprocess.Popen(
@@ -89,7 +90,7 @@ def setting_on(server: str, template: str, day: str = "day2") -> Iterator[Scene]
     before = contents(url)
     with new_database(server, name) as copy:
         begin = time.monotonic()
-        process = victim(copy, day, "list", 0)
+        process = crash_harness(copy, day, "list", 0)
         steps = process.communicate()[1].splitlines()
         assert process.returncode == 0, "\n".join(steps[:3])
         yield Scene(server, name, day, before, contents(copy), len(steps), time.monotonic() - begin)
@@ -120,7 +121,7 @@ def test_killed_at_any_step(chunk: int, scene: Scene, torture: Torture) -> None:
     every = random.Random(1).sample(range(1, scene.steps + 1), share)
     for number in every[chunk * CHUNK : (chunk + 1) * CHUNK]:
         with scene.database() as url:
-            process = scene.victim(url, "kill", number)
+            process = scene.crash_harness(url, "kill", number)
             said = process.communicate()[1]
             assert process.returncode == -9, said
             torture.count(f"killed at a step: as {judge(scene, url)}")
@@ -133,7 +134,7 @@ def test_killed_at_any_instant(chunk: int, scene: Scene, torture: Torture) -> No
     every = [instants.random() for _ in range(150 if torture.is_full else 4)]
     for share in every[chunk * CHUNK : (chunk + 1) * CHUNK]:
         with scene.database() as url:
-            process = scene.victim(url, "list")
+            process = scene.crash_harness(url, "list")
             with suppress(subprocess.TimeoutExpired):
                 process.wait(share * scene.seconds)
             process.kill()
@@ -149,7 +150,7 @@ def test_interrupted_at_any_instant(chunk: int, scene: Scene, torture: Torture) 
     every = [instants.random() for _ in range(100 if torture.is_full else 6)]
     for share in every[chunk * CHUNK : (chunk + 1) * CHUNK]:
         with scene.database() as url:
-            process = scene.victim(url, "interrupt", preexec_fn=heed_ctrl_c)
+            process = scene.crash_harness(url, "interrupt", preexec_fn=heed_ctrl_c)
             maps = Path(f"/proc/{process.pid}/maps")
             while "pydantic_core" not in maps.read_text() and process.poll() is None:  # before that it is not deskroll
                 time.sleep(0.001)
@@ -168,7 +169,7 @@ def test_the_connection_ended_at_any_step(chunk: int, scene: Scene, torture: Tor
         every += [*range(1, 21), *range(scene.steps - 9, scene.steps + 1)]
     for number in every[chunk * CHUNK : (chunk + 1) * CHUNK]:
         with scene.database() as url:
-            process = scene.victim(url, "terminate", number)
+            process = scene.crash_harness(url, "terminate", number)
             said = process.communicate()[1]
             is_told = "The connection to PostgreSQL was lost" in said
             assert process.returncode == (1 if is_told else 0), said
@@ -195,7 +196,7 @@ def test_the_server_crashed_at_any_step(
                         # The copy itself does not survive a crash: with wal_level = minimal, PostgreSQL 16 and 18
                         # lose the pages of indexes of unlogged tables that CREATE DATABASE has copied.
                         connection.execute("CHECKPOINT")
-                    process = scene.victim(url, "crash", number)
+                    process = scene.crash_harness(url, "crash", number)
                     said = process.communicate()[1]
                     is_crash = said.startswith("crashed\n")
                     assert process.returncode == (1 if is_crash else 0), said
@@ -229,7 +230,7 @@ def test_a_disk_that_is_full_under_postgresql(template: str, torture: Torture) -
                             leave_in_log(url, room * 1024)
                         free = os.statvfs(mount).f_bavail * os.statvfs(mount).f_frsize
                         ballast.write_bytes(b"x" * (free - (room if what == "tables" else 4096) * 1024))
-                        process = scene.victim(url, "list")
+                        process = scene.crash_harness(url, "list")
                         said = process.communicate()[1]
                         ballast.unlink()
                         restart("fast")
@@ -276,7 +277,7 @@ def test_a_disk_that_is_full(scene: Scene, torture: Torture) -> None:
             def limited(limit: int = limit) -> None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-            process = scene.victim(url, "list", preexec_fn=limited)
+            process = scene.crash_harness(url, "list", preexec_fn=limited)
             said = process.communicate()[1]
             assert (process.returncode, said.partition("temporary folder")[0]) in [
                 (0, said),
