@@ -397,10 +397,10 @@ class TestLinks:
             assert {tuple(row.values()) for row in db.rows("SELECT group_id, agent_id FROM group_membership")} == theirs
 
 
-class TestDrift:
-    """Drift."""
+class TestDiscrepancies:
+    """Discrepancies."""
 
-    def test_drift_counts_the_memberships_that_one_side_alone_states(
+    def test_discrepancies_count_the_memberships_that_one_side_alone_states(
         self, db: Database, dump: Dump, sync: Sync
     ) -> None:
         dump.write("day1", "agent_details", [agent(1, group_ids=[1, 2, 3]), agent(2)])

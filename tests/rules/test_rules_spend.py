@@ -1207,10 +1207,12 @@ class TestSpend:
         }  # fmt: skip
 
 
-class TestDriftOfSpend:
-    """Drift of spend."""
+class TestDiscrepanciesOfSpend:
+    """Discrepancies of spend."""
 
-    def test_drift_is_counted_and_named_and_rejects_nothing(self, db: Database, dump: Dump, sync: Sync) -> None:
+    def test_discrepancies_of_spend_are_counted_and_named_and_rejects_nothing(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
         spend(dump, "day1", cards=[card("c1", status="LOST"), card("c2", status="LOST"), card("c3", type="PAPER")])
         some = [transaction(f"t{n}", amount=12.34 + n / 100) for n in range(3)]
         spend(
@@ -1228,12 +1230,14 @@ class TestDriftOfSpend:
             ("unknown transaction_type GIFT, which is not spend: 12.34 USD", 1, ("t9",)),
             ("amounts that are off the computed one by more than a cent", 1, ("t2",)),
         ]
-        rows = db.rows("SELECT pipeline, drift, rows, examples FROM sync_run_drift WHERE drift LIKE '%%LOST'")
-        assert rows == [{"pipeline": "cards", "drift": "unknown status LOST", "rows": 2, "examples": ["c1", "c2"]}]
+        rows = db.rows("SELECT pipeline, kind, drift, rows, examples FROM sync_run_drift WHERE drift LIKE '%%LOST'")
+        assert rows == [
+            {"pipeline": "cards", "kind": "drift", "drift": "unknown status LOST", "rows": 2, "examples": ["c1", "c2"]}
+        ]
         spend(dump, "day2", cards=[card("c1", status="FROZEN")])
         sync("day2", "2026-01-06")
-        told = queries.status(Settings(database_url=SecretStr(db.url)))["drift"]
-        odd = {row["pipeline"] for row in told if not row["drift"].startswith("usable")}
+        told = queries.status(Settings(database_url=SecretStr(db.url)))["discrepancies"]
+        odd = {row["pipeline"] for row in told if not row["discrepancy"].startswith("usable")}
         assert odd == {"transactions"}  # no card of the last day is odd
 
 

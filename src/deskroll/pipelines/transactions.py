@@ -129,7 +129,8 @@ TRANSACTIONS = Pipeline(
                 FROM stg_transactions
                 WHERE coalesce(deskroll_kind(transaction_type), '')
                     NOT IN ('AUTHORIZATION', 'CLEAR', 'DECLINE', 'OTHER')
-                GROUP BY left(transaction_type, 60) ORDER BY 1"""
+                GROUP BY left(transaction_type, 60) ORDER BY 1""",
+                kind="drift",
             ),
             Discrepancy(
                 """SELECT 'amounts that are off the computed one by more than a cent', count(*),
