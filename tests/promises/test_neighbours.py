@@ -71,7 +71,7 @@ def test_a_run_that_lost_its_connection_leaves_staging_to_the_next(
 
     def load(*given: Any) -> Any:
         monkeypatch.setattr(staging, "load", plain)
-        db.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s", given[1])
+        db.rows("SELECT pg_terminate_backend(%s)", given[0].connection.info.backend_pid)
         sync_into(db.url, str(dump.path), "dayB", "2026-01-07")
         return plain(*given)
 

@@ -273,7 +273,8 @@ WHERE
         WHEN today.is_rejected THEN false
         ELSE
             stored.agent_id IS NULL
-            OR (today.is_available, today.available_since) IS DISTINCT FROM (stored.is_available, stored.available_since)
+            OR (today.is_available, today.available_since)
+            IS DISTINCT FROM (stored.is_available, stored.available_since)
     END;
 
 DELETE FROM agent_availability
