@@ -50,7 +50,7 @@ RULES = [
     "tests/rules/test_guards.py",
 ]
 BY_HAND = ["tests/promises/test_publish.py", "tests/promises/test_neighbours.py"]
-SPEND = ["tests/rules/test_rules_spend.py"]
+SPEND = [f"tests/rules/test_rules_{part}.py" for part in ("money", "holders", "purchases", "spend")]
 LONG = ["tests/rules/test_model.py", "tests/rules/test_model_spend.py", "tests/commands/test_cli.py"]
 OF_SPEND = ("budgets", "cards", "transactions", "spend")
 LINE: list[tuple[str, str]] = [
