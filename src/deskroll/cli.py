@@ -6,27 +6,42 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import StrEnum
 from importlib import metadata
 from typing import Annotated, Any, Final
 
 import typer
-from pydantic import SecretStr
-from typer.core import TyperCommand, TyperGroup
-from typer.models import CommandFunctionType
 
 from deskroll import queries, report
+from deskroll.database_commands import db
 from deskroll.errors import DeskrollError, ExitCode, UsageError
 from deskroll.logs import JsonFormatter, TextFormatter, fields_as_extra
+from deskroll.options import (
+    AllowMassChange,
+    App,
+    Data,
+    DatabaseUrl,
+    Day,
+    Engine,
+    EngineName,
+    Group,
+    Json,
+    LogFormatOption,
+    LogLevelOption,
+    MaxRejected,
+    NoWait,
+    Only,
+    Plan,
+    Reread,
+    SparkConf,
+    SyncDate,
+    settings_of,
+)
 from deskroll.pipelines import PIPELINES
-from deskroll.postgres import checks, database, grants, migrations
 from deskroll.postgres.guards import Limits
-from deskroll.postgres.locks import locked
 from deskroll.postgres.publisher import by_hand
-from deskroll.postgres.server import embedded
 from deskroll.quarantine import age
 from deskroll.quarantine import purge as purge_errors
-from deskroll.settings import Settings, read_settings
+from deskroll.settings import Settings
 from deskroll.sync import Outcome, Refused, Request, publish_staged, stage_day, sync_day
 from deskroll.terminal import LogLines, Narration, is_terminal, visible
 
@@ -34,121 +49,14 @@ _logger = logging.getLogger("deskroll")
 _narration = Narration()
 
 
-class _PlainFlags:
-    """A command whose help shows options that take no value as such, and not as `<bool>`."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of the class beside this one
-        for param in params:
-            if getattr(param, "is_flag", False):
-                param.metavar = ""
-        return params
-
-
-class _Command(_PlainFlags, TyperCommand):
-    pass
-
-
-class _Group(_PlainFlags, TyperGroup):
-    pass
-
-
-class _App(typer.Typer):
-    def command(self, name: str | None = None, **options: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
-        return super().command(name, cls=_Command, **options)
-
-
-app = _App(
-    cls=_Group,
+app = App(
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Help-desk and card-spend JSON as PostgreSQL tables that know who is active, who left, and what was wrong.",
 )
-db = _App(cls=_Group, no_args_is_help=True, help="The database in use: the embedded one, unless a URL is given.")
 app.add_typer(db, name="db")
-
-
-class EngineName(StrEnum):
-    """The engines that there are."""
-
-    duckdb = "duckdb"
-    spark = "spark"
-
-
-class LogLevelName(StrEnum):
-    """How much is logged."""
-
-    debug = "debug"
-    info = "info"
-    warning = "warning"
-    error = "error"
-
-
-class LogFormatName(StrEnum):
-    """How it is logged."""
-
-    text = "text"
-    json = "json"
-
-
-Data = Annotated[
-    str,
-    typer.Argument(metavar="DATA", help="The dump: a folder of sync-<day>/ folders; with Spark also a URL of one."),
-]
-Day = Annotated[str, typer.Option("--day", metavar="DAY", help="The sync day: reads sync-DAY/, else DAY/.")]
-SyncDate = Annotated[
-    datetime | None,
-    typer.Option(
-        "--sync-date",
-        metavar="YYYY-MM-DD",
-        formats=["%Y-%m-%d"],
-        help="The date that the day stands for; by default the day itself if it is a date, else the date under which it"
-        " was published before, else today (UTC).",
-    ),
-]
-Only = Annotated[str, typer.Option("--only", metavar="PIPELINES", help="Only these pipelines, with commas between.")]
-Engine = Annotated[EngineName, typer.Option("--engine", help="What runs the transformations.")]
-SparkConf = Annotated[
-    list[str] | None,
-    typer.Option("--spark-conf", metavar="KEY=VALUE", help="An option of the Spark session; may be given many times."),
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        metavar="URL",
-        help="Any PostgreSQL from 14 on (or DESKROLL_DATABASE_URL); else the embedded one.",
-    ),
-]
-Plan = Annotated[
-    bool,
-    typer.Option(
-        "--plan", help="Print what would change, and publish nothing; ends with 3 if a sync would be refused."
-    ),
-]
-AllowMassChange = Annotated[
-    bool,
-    typer.Option("--allow-mass-change", help="Publish even if a large part of what is stored would change."),
-]
-MaxRejected = Annotated[
-    str | None,
-    typer.Option(
-        "--max-rejected",
-        metavar="N or N%",
-        help="Refuse if more records, or a larger share of a folder, are rejected; by default 50%, and at least 3.",
-    ),
-]
-Reread = Annotated[bool, typer.Option("--reread", help="Read every file, even if staging is already up to date.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Stop if another run is at work, instead of waiting for it.")]
-LogLevelOption = Annotated[
-    LogLevelName | None,
-    typer.Option("--log-level", help="Log each step on stderr from this level on; info if stderr is not a terminal."),
-]
-LogFormatOption = Annotated[
-    LogFormatName | None, typer.Option("--log-format", help="Log text, or a JSON object a line.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def _print_version(is_asked: bool) -> None:
@@ -188,7 +96,7 @@ def sync(
     """Read a day of a dump and publish it, in one transaction."""
     limits, settings = (
         Limits(allow_mass_change, max_rejected),
-        _settings(database_url, spark_conf, log_level, log_format),
+        settings_of(database_url, spark_conf, log_level, log_format),
     )
     request = _request(data, day, sync_date, only, engine)
     with _narrated(settings):
@@ -211,7 +119,7 @@ def stage(
     as_json: Json = False,
 ) -> None:
     """Fill the staging tables with a day, and publish nothing: the first half of a sync."""
-    settings = _settings(database_url, spark_conf, log_level, log_format)
+    settings = settings_of(database_url, spark_conf, log_level, log_format)
     with _narrated(settings):
         inputs = stage_day(_request(data, day, sync_date, only, engine), settings, wait=not no_wait)
     if as_json:
@@ -233,7 +141,7 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Publish what `stage` left in the staging tables: the second half of a sync."""
-    limits, settings = Limits(allow_mass_change, max_rejected), _settings(database_url, None, log_level, log_format)
+    limits, settings = Limits(allow_mass_change, max_rejected), settings_of(database_url, None, log_level, log_format)
     with _narrated(settings):
         outcome = _or_refused(lambda: publish_staged(_names(only), settings, limits, plan=plan, wait=not no_wait))
     _print_result(outcome, as_json)
@@ -266,7 +174,7 @@ def sql_(
 @app.command("status")
 def status_(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
     """Show who is active, the last runs, and what lies in quarantine."""
-    found = queries.status(_settings(database_url))
+    found = queries.status(settings_of(database_url))
     report.print_json(found) if as_json else report.print_status(found)
 
 
@@ -277,7 +185,7 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """Show the ledger: every run, and what became of it."""
-    found = queries.runs(_settings(database_url), limit)
+    found = queries.runs(settings_of(database_url), limit)
     report.print_json(found) if as_json else report.print_runs(found)
 
 
@@ -298,11 +206,11 @@ def errors(
                 "--purge and --older-than go together, and without --day and --limit.",
                 "For example: deskroll errors --purge --older-than 90d.",
             )
-        gone = purge_errors(_settings(database_url), age(older_than), pipeline)
+        gone = purge_errors(settings_of(database_url), age(older_than), pipeline)
         total = sum(gone.values())
         report.print_json(gone) if as_json else report.print_text(f"{total:,} row{'s' * (total != 1)} purged")
         return
-    found = queries.errors(_settings(database_url), day, pipeline, limit)
+    found = queries.errors(settings_of(database_url), day, pipeline, limit)
     report.print_json(found) if as_json else report.print_errors(found)
 
 
@@ -314,7 +222,7 @@ def groups(
     as_json: Json = False,
 ) -> None:
     """Draw the groups as a tree: which are active, and how many members they have."""
-    found = queries.groups(_settings(database_url))
+    found = queries.groups(settings_of(database_url))
     if as_json:
         report.print_json([group for group in found if group["inactive"] or not inactive])
     else:
@@ -328,63 +236,8 @@ def agent(
     as_json: Json = False,
 ) -> None:
     """Tell one agent's whole story: details, availability, roles with dates, groups, status by day."""
-    found = queries.agent(_settings(database_url), who)
+    found = queries.agent(settings_of(database_url), who)
     report.print_json(found) if as_json else report.print_agent(found)
-
-
-@db.command()
-def url(database_url: DatabaseUrl = None) -> None:
-    """Print the database's URL, for psql and others; starts the embedded server if it does not run."""
-    report.print_text(database.url_of(_settings(database_url)))
-
-
-@db.command()
-def shell(database_url: DatabaseUrl = None) -> None:
-    """Open psql on the database."""
-    settings = _settings(database_url)
-    target, password = database.without_password(database.url_of(settings))
-    psql = database.psql(settings)
-    sys.stdout.flush()
-    os.execve(psql, [psql, target], {**os.environ, **({"PGPASSWORD": password} if password else {})})
-
-
-@db.command()
-def dump(database_url: DatabaseUrl = None) -> None:
-    """Print the database as SQL that psql runs on any PostgreSQL from 14 on: all tables, staging empty."""
-    settings = _settings(database_url)
-    for line in database.dump(settings):
-        sys.stdout.buffer.write(line)
-
-
-@db.command()
-def migrate(database_url: DatabaseUrl = None) -> None:
-    """Bring the database's tables up to date; every sync does this first."""
-    target = database.url_of(_settings(database_url))
-    with database.connect(target) as connection:
-        checks.check_server(connection)
-        with locked(connection, wait=True):
-            applied = migrations.migrate(connection)
-    report.print_text("\n".join(f"applied {name}" for name in applied) or "up to date")
-
-
-@db.command("grants")
-def grants_(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="The role that is to get the rights.")],
-    read_only: Annotated[
-        bool, typer.Option("--read-only", help="Only to read, and neither quarantine nor staging.")
-    ] = False,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Print the SQL that gives a role the rights that a sync needs, to run as the owner after each update."""
-    with database.connect(database.url_of(_settings(database_url))) as connection:
-        make = grants.to_read if read_only else grants.to_sync
-        report.print_text(make(connection.info.dbname, database.schema_of(connection), role))
-
-
-@db.command()
-def stop() -> None:
-    """Stop the embedded server; the next command starts it again."""
-    report.print_text("stopped" if embedded.stop(_settings(None).home) else "it does not run")
 
 
 def _request(data: str, day: str, sync_date: datetime | None, only: str, engine: EngineName) -> Request:
@@ -393,25 +246,6 @@ def _request(data: str, day: str, sync_date: datetime | None, only: str, engine:
 
 def _names(only: str) -> tuple[str, ...]:
     return tuple(filter(None, (name.strip() for name in only.split(","))))
-
-
-def _settings(
-    database_url: str | None,
-    spark_conf: list[str] | None = None,
-    log_level: LogLevelName | None = None,
-    log_format: LogFormatName | None = None,
-) -> Settings:
-    settings = read_settings()
-    pairs = [option.partition("=") for option in spark_conf or ()]
-    for key, equals, _ in pairs:
-        if not key or not equals:
-            raise UsageError(f"--spark-conf {key!r} is not KEY=VALUE.", "It looks like spark.executor.memory=4g.")
-    given: dict[str, Any] = {"spark_conf": settings.spark_conf | {key: value for key, _, value in pairs}}
-    if database_url:
-        given["database_url"] = SecretStr(database_url)
-    given |= {"log_level": log_level.value} if log_level else {}
-    given |= {"log_format": log_format.value} if log_format else {}
-    return settings.model_copy(update=given)
 
 
 @contextmanager
