@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from deskroll import queries, report
+from deskroll import quarantine, queries, report
 from deskroll.database_commands import db
 from deskroll.errors import DeskrollError, ExitCode, UsageError
 from deskroll.logs import JsonFormatter, TextFormatter, fields_as_extra
@@ -36,11 +36,9 @@ from deskroll.options import (
     SyncDate,
     settings_of,
 )
-from deskroll.pipelines import PIPELINES
+from deskroll.pipelines import find_pipelines
 from deskroll.postgres.guards import Limits
 from deskroll.postgres.publisher import by_hand
-from deskroll.quarantine import age
-from deskroll.quarantine import purge as purge_errors
 from deskroll.settings import Settings
 from deskroll.sync import Outcome, Refused, Request, publish_staged, stage_day, sync_day
 from deskroll.terminal import LogLines, Narration, is_terminal, visible
@@ -158,17 +156,13 @@ def sql_(
     ] = EngineName.duckdb,
 ) -> None:
     """Print a pipeline's publish SQL, to read or to pipe into psql; or its transformation, to paste into DuckDB."""
-    found = [p for p in PIPELINES if p.name == pipeline]
-    if not found:
-        raise UsageError(
-            f"The pipeline {pipeline!r} does not exist.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}."
-        )
+    (found,) = find_pipelines([pipeline])
     if transform:
         from deskroll.transform.script import write_script
 
-        report.print_text(write_script(found[0], datetime.now(UTC).date(), engine.value))
+        report.print_text(write_script(found, datetime.now(UTC).date(), engine.value))
     else:
-        report.print_text(by_hand(found[0].publication))
+        report.print_text(by_hand(found.publication))
 
 
 @app.command("status")
@@ -206,11 +200,11 @@ def errors(
                 "--purge and --older-than go together, and without --day and --limit.",
                 "For example: deskroll errors --purge --older-than 90d.",
             )
-        gone = purge_errors(settings_of(database_url), age(older_than), pipeline)
+        gone = quarantine.purge(settings_of(database_url), quarantine.age(older_than), pipeline)
         total = sum(gone.values())
         report.print_json(gone) if as_json else report.print_text(f"{total:,} row{'s' * (total != 1)} purged")
         return
-    found = queries.errors(settings_of(database_url), day, pipeline, limit)
+    found = quarantine.errors(settings_of(database_url), day, pipeline, limit)
     report.print_json(found) if as_json else report.print_errors(found)
 
 

@@ -66,7 +66,8 @@ _STORY: Final = {
 
 
 @contextmanager
-def _reading(settings: Settings) -> Iterator[Connection]:
+def reading(settings: Settings) -> Iterator[Connection]:
+    """A connection to a database in which something was synced."""
     with database.connect(database.url_of(settings)) as connection, explained():
         if connection.execute("SELECT to_regclass('sync_watermarks')").fetchone() == (None,):
             info = connection.info
@@ -90,20 +91,20 @@ def _load(text: str | bytes) -> Any:
 
 def status(settings: Settings) -> Row:
     """Counts of what matters, how far each pipeline is, the last runs, and the quarantine by kind."""
-    with _reading(settings) as connection:
+    with reading(settings) as connection:
         shown = [p for p in PIPELINES if _may_read(connection, p.publication.quarantine_table)]
-        facts = {label: _fetch(connection, select)[0]["count"] for p in PIPELINES for label, select in p.facts}
+        facts = {label: fetch(connection, select)[0]["count"] for p in PIPELINES for label, select in p.facts}
         return {
             "facts": facts,
-            "pipelines": _fetch(
+            "pipelines": fetch(
                 connection, "SELECT pipeline, sync_date, updated_time FROM sync_watermarks ORDER BY pipeline"
             ),
-            "discrepancies": _fetch(connection, _DISCREPANCIES),
-            "runs": _fetch(connection, _RUNS, [5]),
+            "discrepancies": fetch(connection, _DISCREPANCIES),
+            "runs": fetch(connection, _RUNS, [5]),
             "quarantine": [
                 {"pipeline": p.name, **row}
                 for p in shown
-                for row in _fetch(
+                for row in fetch(
                     connection, sql.SQL(_QUARANTINE).format(sql.Identifier(p.publication.quarantine_table))
                 )
             ],
@@ -113,9 +114,9 @@ def status(settings: Settings) -> Row:
 
 def runs(settings: Settings, limit: int) -> list[Row]:
     """The ledger, newest first, each run with what it did to its tables."""
-    with _reading(settings) as connection:
-        found = _fetch(connection, _RUNS, [limit])
-        tables = _fetch(
+    with reading(settings) as connection:
+        found = fetch(connection, _RUNS, [limit])
+        tables = fetch(
             connection,
             "SELECT * FROM sync_run_tables WHERE run_id = ANY (%s)",
             [[run["run_id"] for run in found]],
@@ -123,38 +124,10 @@ def runs(settings: Settings, limit: int) -> list[Row]:
         return [run | {"tables": [t for t in tables if t["run_id"] == run["run_id"]]} for run in found]
 
 
-def errors(settings: Settings, day: str | None, pipeline: str | None, limit: int | None) -> list[Row]:
-    """The quarantine, newest day first, in the order of the files."""
-    chosen = [p for p in PIPELINES if pipeline in {None, p.name}]
-    if not chosen:
-        raise UsageError(
-            f"The pipeline {pipeline!r} does not exist.", f"Pipelines: {', '.join(p.name for p in PIPELINES)}."
-        )
-    with _reading(settings) as connection:
-        if day and not _fetch(connection, "SELECT FROM sync_runs WHERE sync_day = %s LIMIT 1", [day]):
-            found = _fetch(connection, "SELECT sync_day FROM sync_runs GROUP BY 1 ORDER BY max(run_id) DESC LIMIT 5")
-            raise UsageError(
-                f"There was no run of the day {day!r}.",
-                f"The last days: {', '.join(row['sync_day'] for row in found) or 'none'}.",
-            )
-        return [
-            {"pipeline": p.name, **row}
-            for p in chosen
-            for row in _fetch(
-                connection,
-                sql.SQL(
-                    """SELECT * FROM {} WHERE %s::TEXT IS NULL OR sync_day = %s
-                    ORDER BY run_id DESC NULLS LAST, id LIMIT %s"""
-                ).format(sql.Identifier(p.publication.quarantine_table)),
-                [day, day, limit],
-            )
-        ]
-
-
 def groups(settings: Settings) -> list[Row]:
     """All groups by name, each with its parent and how many members it has, and how many of them are active."""
-    with _reading(settings) as connection:
-        return _fetch(connection, _GROUPS)
+    with reading(settings) as connection:
+        return fetch(connection, _GROUPS)
 
 
 def agent(settings: Settings, who: str) -> Row:
@@ -163,11 +136,11 @@ def agent(settings: Settings, who: str) -> Row:
     Raises:
         UsageError: the agent is not known; the message names those whose name or e-mail holds the text.
     """
-    with _reading(settings) as connection:
+    with reading(settings) as connection:
         by = "agent_id::TEXT = %s" if who.isascii() and who.isdigit() else "lower(email) = lower(%s)"
-        found = _fetch(connection, f"SELECT * FROM agents WHERE {by} ORDER BY deactivated, agent_id", [who])
+        found = fetch(connection, f"SELECT * FROM agents WHERE {by} ORDER BY deactivated, agent_id", [who])
         if not found:
-            near = _fetch(
+            near = fetch(
                 connection,
                 """SELECT agent_id, email FROM agents WHERE strpos(lower(name || ' ' || email), lower(%s)) > 0
                 ORDER BY agent_id LIMIT 5""",
@@ -180,7 +153,7 @@ def agent(settings: Settings, who: str) -> Row:
             )
         agent_id = found[0]["agent_id"]
         story = {
-            name: _fetch(connection, select, {"agent_id": agent_id} if "%(" in select else [agent_id])
+            name: fetch(connection, select, {"agent_id": agent_id} if "%(" in select else [agent_id])
             for name, select in _STORY.items()
             if name != "quarantine" or _may_read(connection, "agent_pipeline_errors")
         }
@@ -190,10 +163,11 @@ def agent(settings: Settings, who: str) -> Row:
 
 def _may_read(connection: Connection, table: str) -> bool:
     """Whether this user may read a quarantine: it holds records as they came, and not everybody should."""
-    (row,) = _fetch(connection, "SELECT has_table_privilege(%s, 'SELECT') AS may", [table])
+    (row,) = fetch(connection, "SELECT has_table_privilege(%s, 'SELECT') AS may", [table])
     return bool(row["may"])
 
 
-def _fetch(connection: Connection, query: str | sql.Composed, parameters: list[Any] | Row | None = None) -> list[Row]:
+def fetch(connection: Connection, query: str | sql.Composed, parameters: list[Any] | Row | None = None) -> list[Row]:
+    """The rows of a query, by the names of their columns."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query, parameters).fetchall()

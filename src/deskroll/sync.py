@@ -13,7 +13,7 @@ from deskroll import notes, sync_date
 from deskroll.engines import Engine, open_engine
 from deskroll.errors import DeskrollError, RefusedError, UsageError
 from deskroll.logs import log_step
-from deskroll.pipelines import PIPELINES, Pipeline
+from deskroll.pipelines import PIPELINES, Pipeline, find_pipelines
 from deskroll.postgres import checks, database, ledger, migrations, staging
 from deskroll.postgres.database import Session
 from deskroll.postgres.guards import Limits
@@ -81,7 +81,7 @@ def sync_day(
         Refused: a guard held it back.
         DeskrollError: it failed; nothing was published, and the ledger says so.
     """
-    pipelines = _chosen(request.only)
+    pipelines = find_pipelines(request.only)
     with (
         _engine(request, settings) as (engine, day),
         _database(settings, wait=wait, plan=plan) as session,
@@ -96,7 +96,7 @@ def sync_day(
 
 def stage_day(request: Request, settings: Settings, *, wait: bool = True) -> tuple[StagedInput, ...]:
     """Fill the staging tables with a day, and publish nothing."""
-    pipelines = _chosen(request.only)
+    pipelines = find_pipelines(request.only)
     with (
         _engine(request, settings) as (engine, day),
         _database(settings, wait=wait) as session,
@@ -120,7 +120,7 @@ def publish_staged(
         UsageError: nothing is staged, or not of one day.
         Refused: a guard held it back.
     """
-    asked = _chosen(only)
+    asked = find_pipelines(only)
     with _database(settings, wait=wait) as session:
         connection = session.connection
         syncs, inputs = staging.staged(connection)
@@ -147,14 +147,6 @@ def _check_purpose(syncs: Iterable[StagedSync]) -> None:
             f"A plan of {planned[0].sync_day} filled the staging tables of {', '.join(s.pipeline for s in planned)}.",
             "Run `deskroll stage` again.",
         )
-
-
-def _chosen(only: Iterable[str]) -> list[Pipeline]:
-    names = [p.name for p in PIPELINES]
-    for name in only:
-        if name not in names:
-            raise UsageError(f"The pipeline {name!r} does not exist.", f"Pipelines: {', '.join(names)}.")
-    return [p for p in PIPELINES if not only or p.name in only]
 
 
 @contextmanager
