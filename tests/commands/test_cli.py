@@ -239,7 +239,7 @@ def test_a_wrong_line_of_env_is_named(line: str, shell: Shell, tmp_path: Path) -
 
 def test_a_setting_that_there_is_not_is_named_and_an_empty_one_is_none(shell: Shell, tmp_path: Path) -> None:
     shell.environment["DESKROLL_THREDS"] = "4"
-    assert "there is no DESKROLL_THREDS" in shell.run("status").stderr
+    assert "DESKROLL_THREDS does not exist" in shell.run("status").stderr
     del shell.environment["DESKROLL_THREDS"]
     shell.environment |= {"DESKROLL_DATABASE_URL": "", "DESKROLL_THREADS": "", "DESKROLL_HOME": "/proc/none"}
     assert "The embedded PostgreSQL in /proc/none/postgres does not start" in shell.run("status").stderr

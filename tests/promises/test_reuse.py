@@ -14,7 +14,7 @@ from tests.helpers.runs import Sync, messages
 
 @pytest.fixture
 def file(dump: Dump, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(dump, "SETTLED_AFTER", 0)
+    monkeypatch.setattr("deskroll.input.dump.SETTLED_AFTER", 0)
     return dump.write("day1", "agent_details", [agent(1, group_ids=[7]), {"id": 2}])
 
 
