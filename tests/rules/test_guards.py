@@ -321,7 +321,7 @@ class TestPlans:
     @pytest.fixture(autouse=True)
     def settled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Files count as unchanged however young they are."""
-        monkeypatch.setattr(dump, "SETTLED_AFTER", 0)
+        monkeypatch.setattr("deskroll.input.dump.SETTLED_AFTER", 0)
 
     def test_a_plan_that_would_be_refused_ends_with_3_and_is_whole(self, shell: Shell, dump: Dump) -> None:
         write(dump, "2026-01-05", people(5))
