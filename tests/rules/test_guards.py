@@ -7,7 +7,6 @@ from pydantic import SecretStr
 
 from deskroll import sync as syncing
 from deskroll.errors import UsageError
-from deskroll.input import dump
 from deskroll.pipelines import PIPELINES
 from deskroll.postgres.guards import Limits, is_mass_change
 from deskroll.postgres.publisher import read_file
