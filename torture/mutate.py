@@ -41,6 +41,9 @@ FILES = [
     *sorted((ROOT / "src/deskroll/pipelines").glob("*.py")),
     *sorted((ROOT / "src/deskroll/pipelines").glob("*.sql")),
     ROOT / "src/deskroll/transform/check.py",
+    ROOT / "src/deskroll/transform/faults.py",
+    ROOT / "src/deskroll/transform/values.py",
+    ROOT / "src/deskroll/spec/contract.py",
     ROOT / "src/deskroll/transform/compile.py",
     ROOT / "src/deskroll/postgres/guards.py",
 ]
