@@ -100,6 +100,21 @@ def test_a_reader_can_run_what_reads(role: str, db: Database, shell: Shell) -> N
     assert "The database user may not do this" in done.stderr
 
 
+def test_a_sync_that_may_not_replace_old_routines_says_who_may(role: str, db: Database, shell: Shell) -> None:
+    """After an update of deskroll the owner has to migrate once."""
+    db.connection.execute("UPDATE deskroll_migrations SET checksum = 'of another version' WHERE version = 'routines'")
+    shell.environment["DESKROLL_DATABASE_URL"] = db.url.replace("postgres@", f"{role}@")
+    done = shell.run("sync", SAMPLE, "--day", "day1")
+    assert done.returncode == 1
+    assert "The database could not be migrated (routines)" in done.stderr
+    assert "`deskroll db migrate`" in done.stderr
+    assert db.one("SELECT count(*) FROM agents") == 0
+    shell.environment["DESKROLL_DATABASE_URL"] = db.url
+    assert shell.run("db", "migrate").returncode == 0
+    shell.environment["DESKROLL_DATABASE_URL"] = db.url.replace("postgres@", f"{role}@")
+    assert shell.run("sync", SAMPLE, "--day", "day1").returncode == 0
+
+
 SECRET = "hun%ter/2 é"
 ENCODED = "hun%25ter%2F2%20%C3%A9"
 
