@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, Self
 
-from deskroll.errors import UsageError
 from deskroll.input.dump import Folder
 from deskroll.input.envelope import Envelopes
-from deskroll.settings import Settings
 
 Sink = Callable[[Iterator[bytes]], str]
 """Takes the rows of a partition in the text format of PostgreSQL's COPY; for a distributed engine it can be pickled."""
@@ -80,24 +78,3 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         Returns what it returned for each, once a partition, even if a partition was written more than once.
         """
         ...
-
-
-def open_engine(name: str, settings: Settings) -> Engine:
-    """The engine of that name; each is imported only when it is asked for.
-
-    Raises:
-        UsageError: the engine does not exist, or is not installed.
-    """
-    if name == "duckdb":
-        from deskroll.engines.duckdb import DuckDB
-
-        return DuckDB(settings.memory_limit, settings.threads, settings.temp_folder)
-    if name == "spark":
-        try:
-            from deskroll.engines.spark import Spark
-        except ImportError as error:
-            raise UsageError(
-                f"Spark is not installed here: {error}.", "Install it with pip install 'deskroll[spark]'."
-            ) from error
-        return Spark(settings)
-    raise UsageError(f"The engine {name!r} does not exist.", "Engines: duckdb, spark.")

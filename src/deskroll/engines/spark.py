@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
-from deskroll.engines import Reading, Rows, Sink
+from deskroll.engines.base import Reading, Rows, Sink
 from deskroll.engines.dialect import to_spark
 from deskroll.engines.spark_session import cores, explained, start_session
 from deskroll.engines.spark_tasks import (

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from deskroll.engines import Reading, Rows, Sink
+from deskroll.engines.base import Reading, Rows, Sink
 from deskroll.engines.duckdb import TEMP, DuckDB
 from deskroll.input.dump import SMALL_UNPACKED, Folder, InputFile, describe
 from deskroll.input.files import Unreadable, open_file
