@@ -1,7 +1,7 @@
 """The notes on a run: why a folder is incomplete, what was passed over, and what else its reader must know."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any, Final
 
@@ -10,24 +10,25 @@ from deskroll.postgres.ledger import Run
 from deskroll.postgres.publisher import Published
 from deskroll.postgres.staging import Staged, StagedInput, StagedSync
 from deskroll.spec.contract import PARSE_ERROR
-from deskroll.spec.pipeline import Pipeline
+from deskroll.spec.pipeline import Input, Pipeline
 from deskroll.verdicts import Note, Refusal
 
 _NAMED: Final = 3  # files, or reasons, that a note names
 _FETCHED: Final = 1000
 
 
-def why_incomplete(engine: Engine, reading: Reading, checked: str, key: str, records: int, rejected: int) -> list[str]:
+def why_incomplete(engine: Engine, reading: Reading, input_: Input, counts: Mapping[str, int]) -> list[str]:
     """Why absence from a folder does not count; nothing if the folder is complete.
 
-    `checked` is the relation of its records, `key` the column of their ids. There are `records`, of which `rejected`.
+    `counts` says how many records there are (`records_read`), and how many of them are `rejected`.
     """
+    checked = input_.relation("checked")
     files = {} if reading.is_complete else _unreadable(engine, checked)
-    found = _nameless(engine, checked, key) if rejected else []
+    found = _nameless(engine, checked, input_.contract.key) if counts["rejected"] else []
     nameless = {name: f"{name}[{index}]: its id cannot be read" for name, index in found}
     why = nameless | {name: f"{name}: {what}" for name, what in files.items()}
     reasons = [why[name] for name in sorted(why)]
-    promise = reading.envelopes.broken_promise(records)
+    promise = reading.envelopes.broken_promise(counts["records_read"])
     return reasons + [promise] * bool(promise)
 
 

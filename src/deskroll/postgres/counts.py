@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 from deskroll.postgres.database import Connection
 from deskroll.postgres.staging import Staged
 from deskroll.spec.pipeline import Discrepancy, Publication
+from deskroll.verdicts import Refusal
 
 _EXAMPLES: Final = 10
 QUARANTINE_SHOWN: Final = 20
@@ -42,6 +43,16 @@ class Change:
     change: str
     count: int
     examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What publishing one pipeline did: how long its file took, its changes, and what its guards say."""
+
+    seconds: float
+    changes: list[Change]
+    refusals: list[Refusal]
+    noticed: list[str]
 
 
 @dataclass(frozen=True)
@@ -101,13 +112,12 @@ def count_written(connection: Connection, publications: Iterable[Publication]) -
 def count_tables(
     connection: Connection,
     publication: Publication,
+    part: Part,
     written: Mapping[str, Written],
     staged: Staged,
-    changes: Iterable[Change],
-    seconds: float,
 ) -> list[TableCounts]:
     """Count what became of a pipeline's final tables, when all is published."""
-    own = Counter({c.change: c.count for c in changes if c.pipeline == publication.pipeline})
+    own = Counter({c.change: c.count for c in part.changes})
     counted = []
     for table, inputs in publication.tables.items():
         did = written[table]
@@ -135,7 +145,7 @@ def count_tables(
                 unchanged=unchanged,
                 deactivated=deactivated,
                 removed=removed,
-                seconds=seconds,
+                seconds=part.seconds,
             )
         )
     return counted

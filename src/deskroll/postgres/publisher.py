@@ -16,6 +16,7 @@ from deskroll.postgres.counts import (
     QUARANTINE_SHOWN,
     Change,
     DiscrepancyCount,
+    Part,
     Quarantined,
     TableCounts,
     count_changes,
@@ -53,16 +54,6 @@ class Published:
     errors: tuple[Quarantined, ...]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What publishing one pipeline did."""
-
-    seconds: float
-    changes: list[Change]
-    refusals: list[Refusal]
-    noticed: list[str]
-
-
 def read_file(publication: Publication) -> str:
     """The SQL file of a pipeline."""
     return (FILES / publication.file).read_text(encoding="utf-8")
@@ -92,11 +83,7 @@ def publish(
         changes += _refresh(connection, [p for p in publications if p not in chosen])
         now = count_written(connection, chosen)
         written = {table: now[table] - before[table] for table in now}
-        tables = [
-            counts
-            for p in chosen
-            for counts in count_tables(connection, p, written, staged, changes, parts[p.pipeline].seconds)
-        ]
+        tables = [counts for p in chosen for counts in count_tables(connection, p, parts[p.pipeline], written, staged)]
         quarantines = [count_quarantine(connection, p, run.sync_day) for p in chosen]
         discrepancies = _find_discrepancies(connection, publications, chosen)
         refusals = [*rejected, *(refusal for part in parts.values() for refusal in part.refusals)]
@@ -116,7 +103,7 @@ def publish(
     return published
 
 
-def _publish_one(connection: Connection, publication: Publication, staged: Staged, limits: Limits) -> _Part:
+def _publish_one(connection: Connection, publication: Publication, staged: Staged, limits: Limits) -> Part:
     """Run a pipeline's file, between two looks of its guards."""
     _turn_to(connection, publication)
     watch = guards.Watch(connection, publication.guards, publication.changes_table)
@@ -131,7 +118,7 @@ def _publish_one(connection: Connection, publication: Publication, staged: Stage
     noticed = watch.find_notes()
     if limits.allow_mass_change:
         guards.allow(connection)
-    return _Part(seconds, changes, refusals, noticed)
+    return Part(seconds, changes, refusals, noticed)
 
 
 def _refresh(connection: Connection, publications: Iterable[Publication]) -> list[Change]:

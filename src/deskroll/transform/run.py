@@ -90,10 +90,7 @@ class Runner:
 
     def _folder(self, input_: Input) -> StagedInput:
         folder, counts = self.folders[input_], self._counts[input_.folder]
-        reasons = notes.why_incomplete(
-            self.engine, self._readings[input_.folder], input_.relation("checked"), input_.contract.key,
-            counts["records_read"], counts["rejected"],
-        )  # fmt: skip
+        reasons = notes.why_incomplete(self.engine, self._readings[input_.folder], input_, counts)
         is_complete = not reasons and input_.folder not in self.lost
         return StagedInput(
             "", input_.folder, True, folder.found, is_complete, *_counted(counts),
