@@ -47,7 +47,7 @@ def check(label: str, given: date | None) -> None:
     if not on and _looks_like_date(label):
         near = " or ".join(f"--day {found}" for found in dict.fromkeys(_dates_in(label)))
         raise UsageError(
-            f"The day label {label!r} contains a date, but not in the form YYYY-MM-DD.",
+            f"The day label {label!r} looks like a date, but is not a date YYYY-MM-DD.",
             (f"Did you mean {near}? " if near else "") + "If the folder has this name, give --sync-date too.",
         )
 

@@ -135,7 +135,8 @@ def test_labels_of_other_pipelines_do_not_matter(runs: Runs, dump: Dump) -> None
 def test_a_label_keeps_its_date(runs: Runs, db: Database) -> None:
     runs("day1", "2026-01-05")
     runs("day2", "2026-01-06")
-    assert "'day1' was published as of 2026-01-05, and keeps that date; another one needs --sync-date" in runs("day1")
+    expected = "'day1' was published for 2026-01-05 before, and keeps that date. Give --sync-date for another date"
+    assert expected in runs("day1")
     runs("day1", "2026-01-04")
     runs("day1")
     assert dates(db)[2:] == [("day1", "2026-01-05"), ("day1", "2026-01-04"), ("day1", "2026-01-04")]
