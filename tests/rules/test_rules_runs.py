@@ -116,7 +116,7 @@ class TestBackfill:
         assert not any("backfill" in note for note in messages(sync("day1", "2026-01-07")))
         (note,) = (note for note in messages(sync("day1", "2026-01-06")) if "backfill" in note)
         assert "published up to 2026-01-07" in note
-        assert note.startswith("a backfill: agent_roles, agents are published")
+        assert note.startswith("a backfill: agent_roles, agents are already published")
 
     def test_backfill_is_what_no_date_to_come_may_make_of_today(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])

@@ -224,7 +224,7 @@ class TestAbsentKeys:
         dump.write("day1", "agents", [agent(1, group_ids=[])])
         dump.write("day1", "admin_groups", [{"id": 1, "name": "n"}])
         notes = messages(sync("day1", "2026-01-05"))
-        left = "what is stored of these stays as it is"
+        left = "deskroll keeps what is stored of these"
         assert f"no record in agent_details/ has the key availability or role_ids: {left}" in notes
         assert f"no record in admin_groups/ has the key agent_ids: {left}" in notes
 
