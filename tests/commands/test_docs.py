@@ -237,16 +237,16 @@ def test_the_rules_page_and_the_tests_name_the_same_rules() -> None:
 def test_the_page_on_adding_a_pipeline_adds_one(shell: Shell, dump: Dump, db: Database, tmp_path: Path) -> None:
     """Its commands write the files that it shows, and these work as they are."""
     page = (ROOT / "docs" / "adding-a-pipeline.md").read_text()
+    environment = {k: v for k, v in shell.environment.items() if not k.startswith("COV")}
     shutil.copytree(ROOT / "src", tmp_path / "src")
     for _ in re.findall(r"^make pipeline NAME=skills$", page, re.MULTILINE):
         command = [sys.executable, str(ROOT / "tools" / "new_pipeline.py"), "skills", "--root", str(tmp_path)]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True, env=environment)
     shown = re.findall(r"```\w+\n(?:--|#) file: (\S+)\n(.*?)```", page, re.DOTALL)
     assert len(shown) == 3
     for name, text in shown:
         assert (tmp_path / name).read_text() == text, name
     dump.write("day1", "skills", [{"id": 1, "name": "Printers"}, {"id": "x", "name": "Bad"}])
-    environment = {k: v for k, v in shell.environment.items() if not k.startswith("COV")}
     environment["PYTHONPATH"] = str(tmp_path / "src")
     day1 = ("--day", "day1", "--sync-date", "2026-01-05")
     plan = shell.run("sync", dump.path, *day1, "--plan", "--max-rejected", "0", "--json", env=environment)
