@@ -2,7 +2,7 @@
 
 The first call writes `pipelines/skills.py` with a contract of an id and a name, for you to complete. The second call
 reads that contract and writes the migration, the publish SQL and the registration. No file that is there is changed,
-but for `pipelines/__init__.py`.
+except for `pipelines/__init__.py`.
 """
 
 import argparse

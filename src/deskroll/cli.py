@@ -92,10 +92,8 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Read a day of a dump and publish it, in one transaction."""
-    limits, settings = (
-        Limits(allow_mass_change, max_rejected),
-        settings_of(database_url, spark_conf, log_level, log_format),
-    )
+    limits = Limits(allow_mass_change, max_rejected)
+    settings = settings_of(database_url, spark_conf, log_level, log_format)
     request = _request(data, day, sync_date, only, engine)
     with _narrated(settings):
         outcome = _or_refused(lambda: sync_day(request, settings, limits, plan=plan, wait=not no_wait, reread=reread))
@@ -139,7 +137,8 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Publish what `stage` left in the staging tables: the second half of a sync."""
-    limits, settings = Limits(allow_mass_change, max_rejected), settings_of(database_url, None, log_level, log_format)
+    limits = Limits(allow_mass_change, max_rejected)
+    settings = settings_of(database_url, None, log_level, log_format)
     with _narrated(settings):
         outcome = _or_refused(lambda: publish_staged(_names(only), settings, limits, plan=plan, wait=not no_wait))
     _print_result(outcome, as_json)

@@ -1,4 +1,4 @@
-"""The notes on a run: why a folder is incomplete, what was passed over, and what else its reader must know."""
+"""The notes on a run: why a folder is incomplete, what was not read, and what else its reader must know."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping

@@ -22,10 +22,8 @@ from deskroll.transform.values import find_numbers, json_keys, keys_of, select_t
 
 PLACE: Final = "source_file, record_index"
 
-
-_FEW_KEYS: Final = (
-    1000  # in all objects of a record together, up to which its keys are remembered to compare others with
-)
+# The keys of a record are remembered, to compare other records with, if all its objects have no more keys than this.
+_FEW_KEYS: Final = 1000
 
 
 @dataclass(frozen=True)
