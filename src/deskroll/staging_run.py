@@ -18,7 +18,7 @@ from deskroll.postgres.ledger import Run
 from deskroll.postgres.staging import Load, Purpose, Staged, StagedInput, StagedSync
 from deskroll.spec.pipeline import Input
 from deskroll.sql import sql_text
-from deskroll.transform.compile import compile_inputs, compile_outputs
+from deskroll.transform.compile import compile_outputs, compile_pipeline
 from deskroll.transform.run import Runner
 
 _logger = logging.getLogger(__name__)
@@ -83,13 +83,13 @@ class StagingRun:
                 for one in read[i]
                 if one.is_folder or one.input in pipeline.input_names
             ]
-            tables = self._load(pipeline, own)
+            tables = self._load_pipeline(pipeline, own)
             log_step(_logger, "staged", pipeline=pipeline.name, rows=sum(t.rows for t in tables))
             staging.finish(self.session.connection, syncs[pipeline.name], own, tables)
             staged.inputs.extend(own)
             staged.rows.update({t.table: t.rows for t in tables})
 
-    def _load(self, pipeline: Pipeline, read: list[StagedInput]) -> list[staging.StagedTable]:
+    def _load_pipeline(self, pipeline: Pipeline, read: list[StagedInput]) -> list[staging.StagedTable]:
         """Fill a pipeline's staging tables, and its part of the staged quarantine."""
         engine = self.engine
         _give(engine, self.run, read)
@@ -119,8 +119,8 @@ def _describe(
     pipeline: Pipeline, folders: dict[Input, Folder], run: Run, purpose: Purpose, lost: frozenset[str]
 ) -> StagedSync:
     """What staging will hold of a pipeline, and the fingerprint of all that it is made of."""
-    steps = [*compile_inputs(pipeline.inputs, run.sync_date, pipeline.input_names), *compile_outputs(pipeline)]
-    made_by = [version("deskroll"), run.engine, run.sync_day, run.origin, *sorted(lost), *(s.sql for s in steps)]
+    sql = [step.sql for step in compile_pipeline(pipeline, run.sync_date)]
+    made_by = [version("deskroll"), run.engine, run.sync_day, run.origin, *sorted(lost), *sql]
     made_by += [version(i.contract.lookup.package) for i in pipeline.inputs if i.contract.lookup]
     if pipeline.snapshots:
         made_by.append(str(run.sync_date))

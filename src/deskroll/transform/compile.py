@@ -74,6 +74,11 @@ def compile_inputs(inputs: Iterable[Input], on: date, names: frozenset[str]) -> 
     ]
 
 
+def compile_pipeline(pipeline: Pipeline, on: date) -> list[Step]:
+    """Return every step of a pipeline, for a sync of date `on`: what reads its inputs, then what it leaves."""
+    return [*compile_inputs(pipeline.inputs, on, pipeline.input_names), *compile_outputs(pipeline)]
+
+
 def compile_outputs(pipeline: Pipeline) -> list[Step]:
     """The steps that make a pipeline's own relations, its staging tables, and what goes into quarantine."""
     return [

@@ -5,7 +5,7 @@ from datetime import date
 
 from deskroll.engines.dialect import to_spark
 from deskroll.spec.pipeline import Input, Pipeline, Snapshot
-from deskroll.transform.compile import Step, compile_inputs, compile_outputs
+from deskroll.transform.compile import Step, compile_pipeline
 
 _FOUND = {
     "look up": "(text VARCHAR, on_date DATE, value VARCHAR)",
@@ -19,8 +19,8 @@ def write_script(pipeline: Pipeline, on: date, engine: str) -> str:
     With Spark, what reads and checks runs in DuckDB in each task, and is a comment.
     """
     write = _to_spark if engine == "spark" else _to_duckdb
-    steps = [*compile_inputs(pipeline.inputs, on, pipeline.input_names), *compile_outputs(pipeline)]
-    return "\n\n".join([_head(pipeline, engine), *_given(pipeline, on), *(write(step) for step in steps)])
+    steps = map(write, compile_pipeline(pipeline, on))
+    return "\n\n".join([_head(pipeline, engine), *_given(pipeline, on), *steps])
 
 
 def _head(pipeline: Pipeline, engine: str) -> str:
