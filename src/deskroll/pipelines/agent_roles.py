@@ -6,7 +6,7 @@ from typing import Literal
 from deskroll.pipelines.agents import MASTER_LIST, NAMED_AGENTS, ROLE_IDS, ROSTER, elements
 from deskroll.pipelines.roles import ADMIN_ROLES
 from deskroll.pipelines.selects import read_select
-from deskroll.spec.pipeline import Guard, Pipeline, Publication, Snapshot, StagingTable, membership
+from deskroll.spec.pipeline import Guard, Pipeline, Publication, Relation, Snapshot, StagingTable, membership
 
 _PAIR: Mapping[str, tuple[Literal["BIGINT"], str]] = {
     "agent_id": ("BIGINT", "agent_id"),
@@ -19,13 +19,21 @@ _ASSIGNED = "SELECT count(*) FROM agent_role_mapping WHERE status = 'assigned'"
 
 AGENT_ROLES = Pipeline(
     inputs=(MASTER_LIST, ROSTER, ADMIN_ROLES),
-    relations=(*NAMED_AGENTS, elements(ROLE_IDS)),
+    relations=(
+        *NAMED_AGENTS,
+        elements(ROLE_IDS),
+        Relation("agent_sides", read_select("agent_sides")),
+        Relation("role_sides", read_select("role_sides")),
+    ),
     snapshots=(
         Snapshot("assigned", "agent_role_mapping", _PAIR, where="status = 'assigned'"),
         Snapshot("waiting", "unlinked_agent_roles", _PAIR),
         Snapshot("known_agents", "agents", {"agent_id": ("BIGINT", "agent_id"), "as_of": ("DATE", "as_of")}),
     ),
-    staging=(StagingTable("stg_agent_roles", read_select("stg_agent_roles")),),
+    staging=(
+        StagingTable("stg_agent_roles", read_select("stg_agent_roles")),
+        StagingTable("stg_agent_role_sides", read_select("stg_agent_role_sides")),
+    ),
     publication=Publication(
         "agent_roles",
         file="012_upsert_agent_roles.sql",

@@ -6,28 +6,14 @@
 -- The role says no by a valid record without the agent, or by having none in a folder that has others. It is unsure if
 -- its record was rejected or may stand in an unreadable file. Else it is silent.
 --
--- A record that a rejected one may supersede counts only for an agent whose values come from no earlier date.
---
 -- What a side stated last stays known until it says something else. If either side is unsure, nothing is removed.
-WITH agent AS (
-    SELECT named.agent_id, is_in_master, states_role_ids AS states_roles,
-        is_rejected AND (coalesce(known_agents.as_of < sync.sync_date, false) OR NOT is_valid) AS is_rejected
-    FROM named_agents AS named LEFT JOIN known_agents ON known_agents.agent_id = named.agent_id CROSS JOIN sync
-),
-
-role AS (
-    SELECT coalesce(valid.role_id, bad.role_id) AS role_id, coalesce(valid.is_superseded, true) AS is_rejected,
-        coalesce(starts_with(valid.agent_ids, '['), false) AS states_agents
-    FROM admin_roles_valid AS valid FULL JOIN admin_roles_rejected AS bad ON bad.role_id = valid.role_id
-),
-
-said AS (
+WITH said AS (
     SELECT agent_id, role_id, 1 AS by_agent, 0 AS by_role, source_file, record_index
-    FROM agent_role_ids_valid AS own JOIN agent USING (agent_id)
+    FROM agent_role_ids_valid AS own JOIN agent_sides AS agent USING (agent_id)
     WHERE NOT agent.is_rejected
     UNION ALL
     SELECT agent_id, role_id, 0, 1, source_file, record_index
-    FROM admin_roles_agent_ids_valid JOIN role USING (role_id) WHERE NOT role.is_rejected
+    FROM admin_roles_agent_ids_valid JOIN role_sides AS role USING (role_id) WHERE NOT role.is_rejected
 ),
 
 once AS (
@@ -83,9 +69,9 @@ sides AS (
             ELSE 'silent'
         END AS role_says
     FROM pairs
-    LEFT JOIN agent ON agent.agent_id = pairs.agent_id
+    LEFT JOIN agent_sides AS agent ON agent.agent_id = pairs.agent_id
     LEFT JOIN known_agents ON known_agents.agent_id = pairs.agent_id
-    LEFT JOIN role ON role.role_id = pairs.role_id
+    LEFT JOIN role_sides AS role ON role.role_id = pairs.role_id
     CROSS JOIN details CROSS JOIN roster CROSS JOIN admin
 ),
 

@@ -9,7 +9,8 @@ SELECT deskroll_begin('agents'::TEXT);
 
 SELECT deskroll_detach_keys(
     VARIADIC ARRAY[
-        'agents', 'agent_details', 'agent_availability', 'agent_group_membership', 'agent_status_history'
+        'agents', 'agent_details', 'agent_availability', 'agent_group_membership', 'agent_status_history',
+        'agent_periods', 'agent_group_periods'
     ]::REGCLASS[]
 );
 
@@ -399,6 +400,8 @@ WHERE
 ORDER BY agent.agent_id;
 
 DROP TABLE agent_status_backfilled;
+
+SELECT deskroll_track_agents();
 
 SELECT deskroll_attach_keys();
 

@@ -56,6 +56,8 @@ FROM stg_role_changes AS change
 JOIN stg_roles AS today ON today.role_id = change.role_id
 WHERE change.change = 'changed' AND roles.role_id = change.role_id;
 
+SELECT deskroll_track_roles();
+
 SELECT deskroll_replace_quarantine('role_pipeline_errors'::REGCLASS, 'role_id'::NAME);
 
 SELECT deskroll_tell_stale('stg_role_changes'::REGCLASS, 'role_id'::NAME);

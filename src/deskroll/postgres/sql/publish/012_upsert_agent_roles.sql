@@ -5,7 +5,12 @@
 
 SELECT deskroll_begin('agent_roles'::TEXT);
 
-SELECT deskroll_detach_keys(VARIADIC ARRAY['agent_role_mapping', 'agent_role_history']::REGCLASS[]);
+SELECT deskroll_detach_keys(
+    VARIADIC ARRAY[
+        'agent_role_mapping', 'agent_role_history', 'agent_role_periods', 'agent_role_periods_by_agent',
+        'agent_role_periods_by_role'
+    ]::REGCLASS[]
+);
 
 -- A pair whose agent or role is not known waits until it is.
 DELETE FROM unlinked_agent_roles
@@ -83,6 +88,8 @@ WHERE EXISTS (SELECT FROM agent_role_mapping)
 ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 SELECT deskroll_change_agent_roles();
+
+SELECT deskroll_track_agent_roles();
 
 SELECT deskroll_attach_keys();
 

@@ -7,7 +7,9 @@ SELECT deskroll_begin('groups'::TEXT);
 
 SET CONSTRAINTS ALL DEFERRED;
 
-SELECT deskroll_detach_keys(VARIADIC ARRAY['groups', 'group_membership']::REGCLASS[]);
+SELECT deskroll_detach_keys(
+    VARIADIC ARRAY['groups', 'group_membership', 'group_periods', 'group_member_periods']::REGCLASS[]
+);
 
 -- What the day says of groups: all of a group that is not stored, and what its record has of one whose record is valid.
 CREATE TEMP TABLE told_groups AS
@@ -182,6 +184,10 @@ WHERE next.is_new
 ORDER BY next.group_id;
 
 DROP TABLE next_groups, active_groups, told_groups;
+
+SELECT deskroll_track_groups();
+
+SELECT deskroll_track_inactive_groups();
 
 SELECT deskroll_attach_keys();
 

@@ -136,6 +136,8 @@ WHERE
     AND (context.sync_date, context.source = 'api')
     > (coalesce(budgets.period_as_of, '-infinity'), coalesce(budgets.period_source = 'api', false));
 
+SELECT deskroll_track_budgets();
+
 SELECT deskroll_replace_quarantine('budget_pipeline_errors'::REGCLASS, 'budget_id'::NAME);
 
 SELECT deskroll_tell_stale('stg_budget_changes'::REGCLASS, 'budget_id'::NAME);

@@ -108,6 +108,8 @@ WHERE
     AND today.ordered_time IS NOT DISTINCT FROM cards.ordered_time
     AND (context.sync_date, context.source = 'api') > (cards.as_of, cards.source = 'api');
 
+SELECT deskroll_track_cards();
+
 -- Quarantine of the day, replaced: bad records, and links to no budget.
 SELECT deskroll_replace_quarantine('card_pipeline_errors'::REGCLASS, 'card_id'::NAME);
 

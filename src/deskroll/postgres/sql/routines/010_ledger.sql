@@ -77,7 +77,8 @@ $$;
 COMMENT ON FUNCTION deskroll_to_jsonb IS 'JSON text as JSONB or, if that cannot hold it, as a JSON string.';
 
 CREATE OR REPLACE FUNCTION deskroll_move_watermark()
-RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
+RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
     UPDATE sync_watermarks SET sync_date = context.sync_date
     FROM sync_context AS context
     WHERE
@@ -87,9 +88,11 @@ RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
             EXISTS (SELECT FROM stg_syncs AS staged WHERE staged.pipeline = context.pipeline)
             OR nullif(current_setting('deskroll.sync_date', true), '') IS NOT NULL
         );
+    PERFORM deskroll_note_published();
+END
 $$;
 COMMENT ON FUNCTION deskroll_move_watermark IS
-'Note that the pipeline has published its date, if that is the newest. If nothing was staged, only a date that is set counts.';
+'Note that the pipeline has published its date, and whether that is the newest. If nothing was staged, only a date that is set counts.';
 
 CREATE OR REPLACE FUNCTION deskroll_replace_quarantine(quarantine REGCLASS, key NAME)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$

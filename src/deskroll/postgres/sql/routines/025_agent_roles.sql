@@ -87,6 +87,7 @@ COMMENT ON FUNCTION deskroll_change_agent_roles IS
 CREATE OR REPLACE FUNCTION deskroll_link_agent_roles()
 RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     TRUNCATE stg_agent_role_changes;
+    SELECT deskroll_merge_agent_roles();
     SELECT deskroll_add_arrived_agent_roles();
     SELECT deskroll_change_agent_roles();
 $$;

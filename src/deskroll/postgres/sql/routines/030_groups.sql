@@ -57,6 +57,7 @@ RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
     UPDATE groups SET inactive = change.change = 'inactivated'
     FROM stg_group_changes AS change
     WHERE groups.group_id = change.group_id;
+    SELECT deskroll_track_inactive_groups();
 $$;
 COMMENT ON FUNCTION deskroll_mark_inactive_groups IS 'Work out groups.inactive anew, if agents changed and groups were not synced.';
 

@@ -141,6 +141,18 @@ BEGIN
         AND cards.card_id = linked.card_id
         AND (cards.budget_id, cards.agent_id) IS DISTINCT FROM (linked.budget_id, linked.agent_id);
 
+    -- Who a holder is does not change in time: what is known today holds for all periods.
+    UPDATE card_periods SET agent_id = linked.agent_id
+    FROM (
+        SELECT period.card_id, period.valid_from, holder.agent_id
+        FROM card_periods AS period
+        LEFT JOIN card_holder_keys AS holder ON holder.key = period.user_id
+    ) AS linked
+    WHERE
+        card_periods.card_id = linked.card_id
+        AND card_periods.valid_from = linked.valid_from
+        AND card_periods.agent_id IS DISTINCT FROM linked.agent_id;
+
     TRUNCATE stg_transaction_changes;
     INSERT INTO stg_transaction_changes (transaction_id, change)
     SELECT
