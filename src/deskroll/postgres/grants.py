@@ -15,6 +15,7 @@ _EMPTIED: Final = {
     "agent_role_mapping",
     "group_membership",
     "sync_date_changes",
+    "sync_run_files",
     "transactions",
     "unlinked_agent_roles",
     "unlinked_group_members",

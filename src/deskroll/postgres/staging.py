@@ -5,7 +5,7 @@ copies into a table of its own: it may fail half way, or be made twice, and only
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from datetime import date
@@ -58,12 +58,16 @@ class StagedInput:
 
 @dataclass(frozen=True)
 class Staged:
-    """What is in staging: what was read, the rows of each table, and the pipelines whose files were not read again."""
+    """What is in staging: what was read, the rows of each table, and the pipelines whose files were not read again.
+
+    `fingerprints` has the state of the files that each pipeline was made of, if that is known.
+    """
 
     inputs: list[StagedInput]
     rows: dict[str, int]
     reused: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def once(self, order: Sequence[str]) -> tuple[StagedInput, ...]:
         """What was read, each input once, though pipelines share some; `order` are the names of all pipelines."""
