@@ -15,7 +15,7 @@ from deskroll.errors import DeskrollError, RefusedError, UsageError
 from deskroll.logs import log_step
 from deskroll.pipelines import PIPELINES, Pipeline, find_pipelines
 from deskroll.postgres import checks, database, ledger, migrations, staging
-from deskroll.postgres.database import Session
+from deskroll.postgres.database import Connection, Session
 from deskroll.postgres.guards import Limits
 from deskroll.postgres.ledger import Run
 from deskroll.postgres.locks import locked
@@ -186,15 +186,27 @@ def open_database(settings: Settings, *, wait: bool, plan: bool = False) -> Iter
                 rehearse(connection, settings.home) as copied,
                 database.connect(copied) as copy,
                 locked(copy, wait=wait),
+                _session(copy, copied, place) as session,
             ):
-                yield Session(copy, copied, place)
+                yield session
             return
         checks.check_server(connection)
         with locked(connection, wait=wait):
             if applied := migrations.migrate(connection):
                 log_step(_logger, "migrated the database", scripts=len(applied))
             checks.check_tables(connection, migrations.names("TABLE"))
-            yield Session(connection, url, place)
+            with _session(connection, url, place) as session:
+                yield session
+
+
+@contextmanager
+def _session(connection: Connection, url: str, place: str) -> Iterator[Session]:
+    """A session that leaves no connection open but the one that it is given."""
+    session = Session(connection, url, place)
+    try:
+        yield session
+    finally:
+        session.close_others()
 
 
 @contextmanager

@@ -111,19 +111,19 @@ def load(session: Session, loads: Iterable[Load]) -> list[StagedTable]:
     """Rewrite staging tables, side by side."""
     holder = backend_pid(session.connection)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        return list(pool.map(lambda one: _load(session.url, holder, one, anew=True), loads))
+        return list(pool.map(lambda one: _load(session, holder, one, anew=True), loads))
 
 
 def add(session: Session, one: Load) -> StagedTable:
     """Add rows to a staging table that several pipelines share."""
-    return _load(session.url, backend_pid(session.connection), one, anew=False)
+    return _load(session, backend_pid(session.connection), one, anew=False)
 
 
-def _load(url: str, holder: int, one: Load, *, anew: bool) -> StagedTable:
+def _load(session: Session, holder: int, one: Load, *, anew: bool) -> StagedTable:
     """Load one table, for the run of which the connection of the process `holder` has the lock."""
     table, columns = sql.Identifier(one.table), _listed(one.columns)
-    attempts = one.copy_out(Attempt(url, one.table, tuple(one.columns))) if one.is_distributed else []
-    with explained(), connect_again(url) as connection, connection.transaction():
+    attempts = one.copy_out(Attempt(session.url, one.table, tuple(one.columns))) if one.is_distributed else []
+    with explained(), session.another() as connection, connection.transaction():
         load_for(connection, holder)
         if anew:
             connection.execute(sql.SQL("TRUNCATE {}").format(table))
