@@ -101,20 +101,6 @@ def sync_days(
             _sync_each(_Days(request, session, engine, pipelines, limits), days, tell)
 
 
-def _sync_each(all_days: "_Days", days: tuple[DatedDay, ...], tell: Callable[[Event], None]) -> None:
-    began = time.monotonic()
-    results: dict[Result, int] = {}
-    done = 0
-    try:
-        for day in days:
-            log_step(_logger, "next day", day=day.label, date=day.date, number=done + 1, of=len(days))
-            result = _sync(all_days, day, tell)
-            results[result] = results.get(result, 0) + 1
-            done += 1
-    finally:
-        tell(Ended(results, round(time.monotonic() - began, 3), days[done:]))
-
-
 @dataclass(frozen=True)
 class _Days:
     """What all days have in common."""
@@ -153,6 +139,21 @@ class _Days:
         return bool(files.present) and all(
             p.name in files.fingerprints and published.get(p.name) == files.fingerprints[p.name] for p in files.present
         )
+
+
+def _sync_each(all_days: _Days, days: tuple[DatedDay, ...], tell: Callable[[Event], None]) -> None:
+    """Sync days until one of them stops it, and tell how it ended whatever happens."""
+    began = time.monotonic()
+    results: dict[Result, int] = {}
+    done = 0
+    try:
+        for day in days:
+            log_step(_logger, "next day", day=day.label, date=day.date, number=done + 1, of=len(days))
+            result = _sync(all_days, day, tell)
+            results[result] = results.get(result, 0) + 1
+            done += 1
+    finally:
+        tell(Ended(results, round(time.monotonic() - began, 3), days[done:]))
 
 
 def _sync(all_days: _Days, day: DatedDay, tell: Callable[[Event], None]) -> Result:
