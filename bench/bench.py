@@ -184,8 +184,20 @@ def two_days(work: Path, dump: Path, what: str) -> Iterator[Row]:
         yield Row("the next day, 5 % changed or new", next_day, peak, f"{next_day / sum(floor):.2f} x its floor")
 
 
+def many_days(work: Path, days: int) -> Iterator[Row]:
+    """Many small days by one command, and the same command again, which skips them."""
+    dump = made(work, 1000, days, "paged")
+    command = ("sync", str(dump), "--all", "--start", "2025-01-01", "--allow-mass-change")
+    with home(work) as server:
+        seconds, peak = server.deskroll(*command)
+        yield Row(f"{days} days of 1,000 agents, by one command", seconds, peak, f"{days / seconds:.1f} days a second")
+        seconds, peak = server.deskroll(*command)
+        yield Row("the same again, unchanged", seconds, peak)
+
+
 def measure(work: Path, agents: int, transactions: int, *, skip_largest: bool) -> Iterator[Row]:
     """All measurements, in the order of the table."""
+    yield from many_days(work, 60)
     if agents:
         yield from measure_agents(work, agents, skip_largest=skip_largest)
     if transactions:

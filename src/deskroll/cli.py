@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib import metadata
 from typing import Annotated, Any, Final
 
@@ -13,27 +13,37 @@ import typer
 
 from deskroll import quarantine, queries, report
 from deskroll.database_commands import db
+from deskroll.dated_days import Choice
+from deskroll.days_report import DaysTable, print_event_as_json
 from deskroll.errors import DeskrollError, ExitCode, UsageError
 from deskroll.logs import JsonFormatter, TextFormatter, fields_as_extra
+from deskroll.many_days import DaysRequest, Event, sync_days
 from deskroll.options import (
+    AllDays,
     AllowMassChange,
     App,
     Data,
     DatabaseUrl,
+    Dates,
     Day,
     Engine,
     EngineName,
     Group,
     Json,
+    JsonOrLines,
     LogFormatOption,
     LogLevelOption,
     MaxRejected,
     NoWait,
+    OneDay,
     Only,
     Plan,
     Reread,
+    Since,
     SparkConf,
+    Start,
     SyncDate,
+    Until,
     settings_of,
 )
 from deskroll.pipelines import find_pipelines
@@ -76,8 +86,13 @@ def _deskroll(
 @app.command()
 def sync(
     data: Data,
-    day: Day,
+    day: OneDay = None,
     sync_date: SyncDate = None,
+    all_days: AllDays = False,
+    since: Since = None,
+    until: Until = None,
+    dates: Dates = None,
+    start: Start = None,
     only: Only = "",
     engine: Engine = EngineName.duckdb,
     spark_conf: SparkConf = None,
@@ -89,11 +104,17 @@ def sync(
     no_wait: NoWait = False,
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
-    as_json: Json = False,
+    as_json: JsonOrLines = False,
 ) -> None:
-    """Read a day of a dump and publish it, in one transaction."""
+    """Read a day of a dump, or many, and publish each in one transaction."""
     limits = Limits(allow_mass_change, max_rejected)
     settings = settings_of(database_url, spark_conf, log_level, log_format)
+    choice = Choice(_date(since), _date(until), dates, _date(start))
+    _check_days(day, sync_date, choice, is_all=all_days)
+    if day is None:
+        many = DaysRequest(data, choice, _names(only), engine.value, plan, reread)
+        _sync_many(many, settings, limits, wait=not no_wait, as_json=as_json)
+        return
     request = _request(data, day, sync_date, only, engine)
     with _narrated(settings):
         outcome = _or_refused(lambda: sync_day(request, settings, limits, plan=plan, wait=not no_wait, reread=reread))
@@ -233,8 +254,48 @@ def agent(
     report.print_json(found) if as_json else report.print_agent(found)
 
 
+def _sync_many(request: DaysRequest, settings: Settings, limits: Limits, *, wait: bool, as_json: bool) -> None:
+    show = print_event_as_json if as_json else DaysTable()
+
+    def tell(event: Event) -> None:
+        with _narration.paused(), _output_must_work():
+            show(event)
+
+    with _narrated(settings):
+        sync_days(request, settings, limits, tell, wait=wait)
+
+
+def _check_days(day: str | None, sync_date: datetime | None, choice: Choice, *, is_all: bool) -> None:
+    """See that one day was asked for, or many, and that the options about dates are those of one, or of many.
+
+    Raises:
+        UsageError: they are not.
+    """
+    is_range = bool(choice.since or choice.until)
+    if (day is not None) + is_all + is_range != 1:
+        raise UsageError(
+            "Give one of --day DAY, --all, or --from and --to.",
+            "For example: deskroll sync DATA --day 2026-01-05, or deskroll sync DATA --all.",
+        )
+    if choice.since and choice.until and choice.since > choice.until:
+        raise UsageError(f"--from {choice.since} is later than --to {choice.until}.", "Change one of them.")
+    if day is None and sync_date:
+        raise UsageError(
+            "--sync-date is the date of one day.",
+            "For the dates of many days give --start YYYY-MM-DD, or --dates FILE with a label and a date a line.",
+        )
+    if day is not None and (choice.dates or choice.start):
+        raise UsageError("--dates and --start are about many days.", "With --day give --sync-date YYYY-MM-DD.")
+    if choice.dates and choice.start:
+        raise UsageError("--dates and --start exclude each other.", "Give all dates in the file, or --start alone.")
+
+
 def _request(data: str, day: str, sync_date: datetime | None, only: str, engine: EngineName) -> Request:
-    return Request(data, day, sync_date.date() if sync_date else None, _names(only), engine.value)
+    return Request(data, day, _date(sync_date), _names(only), engine.value)
+
+
+def _date(typed: datetime | None) -> date | None:
+    return typed.date() if typed else None
 
 
 def _names(only: str) -> tuple[str, ...]:
@@ -266,8 +327,18 @@ def _or_refused(run: Callable[[], Outcome]) -> Outcome | Refused:
 
 def _print_result(result: Outcome | Refused, as_json: bool) -> None:
     outcome = result.outcome if isinstance(result, Refused) else result
-    try:
+    with _output_must_work():
         report.print_json(outcome) if as_json else report.print_outcome(outcome)
+    if isinstance(result, Refused):
+        raise result
+    if outcome.published.refusals:
+        raise Refused(outcome)
+
+
+@contextmanager
+def _output_must_work() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -275,10 +346,6 @@ def _print_result(result: Outcome | Refused, as_json: bool) -> None:
         raise DeskrollError(
             f"What the run did cannot be printed: {error.strerror}.", "It has ended; `deskroll runs` says how."
         ) from error
-    if isinstance(result, Refused):
-        raise result
-    if outcome.published.refusals:
-        raise Refused(outcome)
 
 
 def _drop_output() -> None:

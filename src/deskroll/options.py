@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -69,6 +70,38 @@ Data = Annotated[
     typer.Argument(metavar="DATA", help="The dump: a folder of sync-<day>/ folders; with Spark also a URL of one."),
 ]
 Day = Annotated[str, typer.Option("--day", metavar="DAY", help="The sync day: reads sync-DAY/, else DAY/.")]
+OneDay = Annotated[str | None, typer.Option("--day", metavar="DAY", help="The sync day: reads sync-DAY/, else DAY/.")]
+AllDays = Annotated[
+    bool,
+    typer.Option(
+        "--all",
+        help="Every day of the dump but tran/, in the order of their dates; days that are published from the same files"
+        " are skipped.",
+    ),
+]
+_DATE: Any = {"metavar": "YYYY-MM-DD", "formats": ["%Y-%m-%d"]}
+Since = Annotated[
+    datetime | None, typer.Option("--from", **_DATE, help="As --all, but only the days from this date on.")
+]
+Until = Annotated[
+    datetime | None, typer.Option("--to", **_DATE, help="As --all, but only the days up to this date, with it.")
+]
+Dates = Annotated[
+    Path | None,
+    typer.Option(
+        "--dates",
+        metavar="FILE",
+        help="Of many days: a file with the dates of days, a line `LABEL,YYYY-MM-DD` each; it may name tran.",
+    ),
+]
+Start = Annotated[
+    datetime | None,
+    typer.Option(
+        "--start",
+        **_DATE,
+        help="Of many days: the date of the first day whose label is not a date; the other ones follow day by day.",
+    ),
+]
 SyncDate = Annotated[
     datetime | None,
     typer.Option(
@@ -121,6 +154,9 @@ LogFormatOption = Annotated[
     LogFormatName | None, typer.Option("--log-format", help="Log text, or a JSON object a line.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+JsonOrLines = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document; of many days one a line, as each of them ends.")
+]
 
 
 def settings_of(

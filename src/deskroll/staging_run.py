@@ -25,6 +25,25 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class DayFiles:
+    """The folders of a day that some pipelines read.
+
+    `present` are the pipelines of which the day has a folder. `syncs` describes what staging will hold of them. `lost`
+    names the folders that the day lacks although an earlier day had them, of those that must return.
+    """
+
+    folders: dict[Input, Folder]
+    present: list[Pipeline]
+    lost: frozenset[str]
+    syncs: dict[str, StagedSync]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The state of the files of each pipeline, without those that changed a moment ago."""
+        return {name: sync.fingerprint for name, sync in self.syncs.items() if sync.fingerprint is not None}
+
+
+@dataclass(frozen=True)
 class StagingRun:
     """Stages pipelines for a run; `day` is the folder of the day."""
 
@@ -32,6 +51,14 @@ class StagingRun:
     engine: Engine
     day: str
     run: Run
+
+    def list_files(self, pipelines: list[Pipeline], purpose: Purpose) -> DayFiles:
+        """List the folders that pipelines read, and describe what staging will hold of them."""
+        folders = {i: self.engine.list_folder(self.day, i.folder, i.resource) for p in pipelines for i in p.inputs}
+        present = [p for p in pipelines if any(folders[i].found for i in p.inputs)]
+        lost = _lost(self.session.connection, folders, self.run)
+        syncs = {p.name: _describe(p, folders, self.run, purpose, lost) for p in present}
+        return DayFiles(folders, present, lost, syncs)
 
     def stage(self, pipelines: list[Pipeline], purpose: Purpose, *, reread: bool) -> Staged:
         """Fill the staging tables.
@@ -42,17 +69,15 @@ class StagingRun:
             InputError: the day has none of the folders.
         """
         connection = self.session.connection
-        folders = {i: self.engine.list_folder(self.day, i.folder, i.resource) for p in pipelines for i in p.inputs}
-        present = [p for p in pipelines if any(folders[i].found for i in p.inputs)]
+        files = self.list_files(pipelines, purpose)
+        folders, present = files.folders, files.present
         if not present:
             names = dict.fromkeys(f"{i.folder}/" for i in folders)
             raise InputError(
                 f"{self.day} has none of the folders {', '.join(names)}.", "Check the dump: did its download end?"
             )
-        lost = _lost(connection, folders, self.run)
-        syncs = {p.name: _describe(p, folders, self.run, purpose, lost) for p in present}
         held = staging.staged(connection)[0]
-        staged = Staged([], {}) if reread else _reuse(connection, present, syncs)
+        staged = Staged([], {}) if reread else _reuse(connection, present, files.syncs)
         staged.notes.extend(
             notes.of_day(self.engine.list_day(self.day), [i.folder for p in PIPELINES for i in p.inputs])
         )
@@ -60,21 +85,14 @@ class StagingRun:
             staged.notes.extend(notes.of_replaced(pipelines, held, staging.staged(connection)[0], staged.reused))
         rest = [p for p in pipelines if p.name not in staged.reused]
         staging.begin(connection, [p.name for p in rest])
-        self._stage(staged, [p for p in present if p in rest], folders, lost, syncs)
-        return staged
+        self._stage(staged, [p for p in present if p in rest], files)
+        return replace(staged, fingerprints=files.fingerprints)
 
-    def _stage(
-        self,
-        staged: Staged,
-        pipelines: list[Pipeline],
-        folders: dict[Input, Folder],
-        lost: frozenset[str],
-        syncs: dict[str, StagedSync],
-    ) -> None:
+    def _stage(self, staged: Staged, pipelines: list[Pipeline], files: DayFiles) -> None:
         """Read the inputs of pipelines, each once though they share some, and fill their staging tables."""
         inputs = dict.fromkeys(i for p in pipelines for i in p.inputs)
         names = frozenset().union(*(p.input_names for p in pipelines))
-        runner = Runner(self.engine, self.session.connection, {i: folders[i] for i in inputs}, lost)
+        runner = Runner(self.engine, self.session.connection, {i: files.folders[i] for i in inputs}, files.lost)
         read = runner.read(self.run.sync_date, names)
         for pipeline in pipelines:
             own = [
@@ -85,7 +103,7 @@ class StagingRun:
             ]
             tables = self._load_pipeline(pipeline, own)
             log_step(_logger, "staged", pipeline=pipeline.name, rows=sum(t.rows for t in tables))
-            staging.finish(self.session.connection, syncs[pipeline.name], own, tables)
+            staging.finish(self.session.connection, files.syncs[pipeline.name], own, tables)
             staged.inputs.extend(own)
             staged.rows.update({t.table: t.rows for t in tables})
 

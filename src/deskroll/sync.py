@@ -15,7 +15,7 @@ from deskroll.errors import DeskrollError, RefusedError, UsageError
 from deskroll.logs import log_step
 from deskroll.pipelines import PIPELINES, Pipeline, find_pipelines
 from deskroll.postgres import checks, database, ledger, migrations, staging
-from deskroll.postgres.database import Session
+from deskroll.postgres.database import Connection, Session
 from deskroll.postgres.guards import Limits
 from deskroll.postgres.ledger import Run
 from deskroll.postgres.locks import locked
@@ -84,14 +84,19 @@ def sync_day(
     pipelines = find_pipelines(request.only)
     with (
         _engine(request, settings) as (engine, day),
-        _database(settings, wait=wait, plan=plan) as session,
+        open_database(settings, wait=wait, plan=plan) as session,
     ):
         run, of_date = _begin(session, request, pipelines, plan=plan)
-        with _failures_recorded(session, run):
-            staging_run = StagingRun(session, engine, day, run)
-            staged = staging_run.stage(pipelines, "plan" if plan else "sync", reread=reread)
-            outcome = _publish(session, pipelines, run, staged, limits)
+        outcome = sync_found(StagingRun(session, engine, day, run), pipelines, limits, reread=reread)
     return replace(outcome, notes=(*outcome.notes, *of_date))
+
+
+def sync_found(staging_run: StagingRun, pipelines: list[Pipeline], limits: Limits, *, reread: bool) -> Outcome:
+    """Stage and publish the day of a run that has begun, over a database that it holds; see `sync_day`."""
+    session, run = staging_run.session, staging_run.run
+    with _failures_recorded(session, run):
+        staged = staging_run.stage(pipelines, "plan" if run.is_plan else "sync", reread=reread)
+        return _publish(session, pipelines, run, staged, limits)
 
 
 def stage_day(request: Request, settings: Settings, *, wait: bool = True) -> tuple[StagedInput, ...]:
@@ -99,7 +104,7 @@ def stage_day(request: Request, settings: Settings, *, wait: bool = True) -> tup
     pipelines = find_pipelines(request.only)
     with (
         _engine(request, settings) as (engine, day),
-        _database(settings, wait=wait) as session,
+        open_database(settings, wait=wait) as session,
     ):
         run, _ = _begin(session, request, pipelines)
         staged = StagingRun(session, engine, day, run).stage(pipelines, "stage", reread=True)
@@ -121,7 +126,7 @@ def publish_staged(
         Refused: a guard held it back.
     """
     asked = find_pipelines(only)
-    with _database(settings, wait=wait) as session:
+    with open_database(settings, wait=wait) as session:
         connection = session.connection
         syncs, inputs = staging.staged(connection)
         held = {s.pipeline: s for s in syncs if s.pipeline in {p.name for p in asked}}
@@ -169,7 +174,7 @@ def _begin(
 
 
 @contextmanager
-def _database(settings: Settings, *, wait: bool, plan: bool = False) -> Iterator[Session]:
+def open_database(settings: Settings, *, wait: bool, plan: bool = False) -> Iterator[Session]:
     """The database, held for this run; a plan for one that can only be read is made on a copy of it."""
     log_step(_logger, "connecting to PostgreSQL")
     url = database.url_of(settings)
@@ -181,15 +186,27 @@ def _database(settings: Settings, *, wait: bool, plan: bool = False) -> Iterator
                 rehearse(connection, settings.home) as copied,
                 database.connect(copied) as copy,
                 locked(copy, wait=wait),
+                _session(copy, copied, place) as session,
             ):
-                yield Session(copy, copied, place)
+                yield session
             return
         checks.check_server(connection)
         with locked(connection, wait=wait):
             if applied := migrations.migrate(connection):
                 log_step(_logger, "migrated the database", scripts=len(applied))
             checks.check_tables(connection, migrations.names("TABLE"))
-            yield Session(connection, url, place)
+            with _session(connection, url, place) as session:
+                yield session
+
+
+@contextmanager
+def _session(connection: Connection, url: str, place: str) -> Iterator[Session]:
+    """A session that leaves no connection open but the one that it is given."""
+    session = Session(connection, url, place)
+    try:
+        yield session
+    finally:
+        session.close_others()
 
 
 @contextmanager

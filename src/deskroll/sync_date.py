@@ -44,7 +44,7 @@ def check(label: str, given: date | None) -> None:
         raise UsageError(f"{on} is in the future.", "Correct --day or --sync-date.")
     if on and on > today and not given:
         raise UsageError(f"{on} is in the future: today is {today} (UTC).", f"If it is right, give --sync-date {on}.")
-    if not on and _looks_like_date(label):
+    if not on and looks_like_date(label):
         near = " or ".join(f"--day {found}" for found in dict.fromkeys(_dates_in(label)))
         raise UsageError(
             f"The day label {label!r} looks like a date, but is not a date YYYY-MM-DD.",
@@ -99,7 +99,7 @@ def date_of(label: str) -> date | None:
     return None
 
 
-def _looks_like_date(label: str) -> bool:
+def looks_like_date(label: str) -> bool:
     """Whether a label holds a date; with marks between its numbers, also one that the calendar does not have."""
     if any(True for _ in _dates_in(label)):
         return True

@@ -93,6 +93,19 @@ class Narration(logging.Handler):
             finally:
                 self._shown = None
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the step at hand from the terminal, so that lines can be printed there."""
+        shown = self._shown
+        if shown is None:
+            yield
+            return
+        shown.stop()
+        try:
+            yield
+        finally:
+            shown.start()
+
 
 class LogLines(logging.StreamHandler[TextIO]):
     """Writes a line of log to stderr, without anything that a terminal would obey."""
@@ -131,6 +144,13 @@ def say_json(value: Any) -> None:
     """One JSON document on stdout, as RFC 8259 has it, in whatever encoding stdout has."""
     document = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     sys.stdout.write(as_json(document, sys.stdout.encoding or "utf-8") + "\n")
+
+
+def say_json_line(value: Any) -> None:
+    """One JSON document on one line of stdout, which a reader sees at once."""
+    document = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    sys.stdout.write(as_json(document, sys.stdout.encoding or "utf-8") + "\n")
+    sys.stdout.flush()
 
 
 def as_json(document: str, encoding: str) -> str:

@@ -23,8 +23,10 @@ from deskroll.engines import spark as spark_engine
 from deskroll.engines.dialect import to_spark
 from deskroll.engines.spark import Spark
 from deskroll.errors import EngineError, UsageError
+from deskroll.many_days import DayResult, DaysRequest, Event, sync_days
 from deskroll.postgres import staging
 from deskroll.postgres.database import Session, connect
+from deskroll.postgres.guards import Limits
 from deskroll.postgres.locks import locked
 from deskroll.postgres.staging import Attempt, Load
 from deskroll.settings import Settings
@@ -90,6 +92,7 @@ def test_a_task_that_spark_runs_again_leaves_no_row_twice(engine: Spark, db: Dat
     with connect(db.url) as connection, locked(connection, wait=False):
         session = Session(connection, db.url, "here")
         (loaded,) = staging.load(session, [Load(TABLE, list(COLUMNS), write, is_distributed=True)])
+        session.close_others()
     assert loaded.rows == db.one(f"SELECT count(DISTINCT agent_id) FROM {TABLE}") == 1000
     assert len(list(tmp_path.iterdir())) == len(attempts(db)) == 4  # the rows that did not count are still there
     with connect(db.url) as connection:
@@ -99,6 +102,30 @@ def test_a_task_that_spark_runs_again_leaves_no_row_twice(engine: Spark, db: Dat
 
 def test_no_more_connections_than_are_allowed(engine: Spark, db: Database) -> None:
     assert len(engine.copy_out("SELECT * FROM members", Attempt(db.url, TABLE, COLUMNS))) == 4
+
+
+def test_many_days_in_one_session_give_what_duckdb_gives(
+    db: Database, server: str, template: str, dump: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump.write("2026-01-05", "agents", [agent(n) for n in (1, 2, 2, 3)])
+    dump.write("2026-01-05", "agent_details", [agent(1, group_ids=[7]), {"id": "bad"}])
+    dump.write("2026-01-06", "agents", [agent(n) for n in (2, 3, 4)])
+    dump.write("2026-01-06", "roles", [{"id": 1, "name": "Admin"}])
+    monkeypatch.setattr("deskroll.input.dump.SETTLED_AFTER", 0)
+    began = datetime.now(UTC)
+    told: list[Event] = []
+    limits = Limits(allow_mass_change=True, max_rejected="100%")
+    with new_database(server, template) as url:
+        for where, engine in ((db.url, "spark"), (url, "duckdb")):
+            settings = Settings(database_url=SecretStr(where))
+            request = DaysRequest(str(dump.path), engine=engine)
+            sync_days(request, settings, limits, told.append)
+            sync_days(request, settings, limits, told.append)
+        alone = Database(url)
+        assert db.everything(began) == alone.everything(began)
+        alone.connection.close()
+    results = [event.result for event in told if isinstance(event, DayResult)]
+    assert results == ["published", "published", "unchanged", "unchanged"] * 2
 
 
 def test_the_session_of_a_notebook_stays_as_it_was(spark: "SparkSession", db: Database) -> None:

@@ -23,7 +23,7 @@ class Reading(NamedTuple):
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):
-    """Runs SELECTs in DuckDB's dialect over relations that it keeps for the length of one run."""
+    """Runs SELECTs in DuckDB's dialect over relations that it keeps until it is to forget them."""
 
     name: str
     is_distributed: bool
@@ -31,6 +31,14 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 
     def __enter__(self) -> Self:
         """Open the engine; leaving drops every relation and temporary file."""
+        ...
+
+    def forget(self) -> None:
+        """Drop every relation and temporary file, as leaving does, and stay open for another day."""
+        ...
+
+    def list_dump(self, dump: str) -> list[str]:
+        """The names of the folders in a dump; see `dump.list_dump`."""
         ...
 
     def find_day(self, dump: str, label: str) -> str:

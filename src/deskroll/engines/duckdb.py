@@ -5,8 +5,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,11 +17,14 @@ import duckdb
 from deskroll.engines.base import Reading, Rows, Sink
 from deskroll.engines.duckdb_reader import FolderReader, explained
 from deskroll.errors import EngineError
-from deskroll.input.dump import Folder, find_day, list_day, list_folder
+from deskroll.input.dump import Folder, find_day, list_day, list_dump, list_folder
 from deskroll.sql import sql_text
 
 TEMP: Final = "deskroll-engine-"
+_PARSED: Final = 512  # statements to remember: more than a day has
 _TEMP_IS_OLD: Final = 2 * 24 * 3600  # seconds
+_Columns = dict[str, list[tuple[str, str]]]
+"""The names and types of the columns of SELECTs."""
 
 
 def make_temp(prefix: str, parent: Path | None = None) -> Path:
@@ -49,7 +53,12 @@ class DuckDB:
         self._memory_limit = memory_limit
         self._threads = threads
         self._temp_parent = temp_folder
-        self._described: dict[str, list[tuple[str, str]]] = {}
+        self._views: dict[str, str] = {}
+        self._mapped: dict[str, str] = {}
+        self._described: _Columns = {}
+        self._described_today: _Columns = {}
+        self._described_before: _Columns = {}
+        self._parse: Callable[[str], duckdb.Statement] | None = None
 
     def __enter__(self) -> Self:
         self._temp = make_temp(TEMP, self._temp_parent)
@@ -78,6 +87,24 @@ class DuckDB:
         self._connection.close()
         shutil.rmtree(self._temp, ignore_errors=True)
 
+    def forget(self) -> None:
+        """Drop every table and temporary file; see `Engine.forget`.
+
+        On a small day most of the work is to parse and plan statements, and those of the next day are the same: views,
+        what statements were parsed to, and the columns that SELECTs have, are kept.
+        """
+        self._parse = self._parse or lru_cache(_PARSED)(self._parse_once)
+        self._described_before = self._described_before | self._described_today
+        self._described_today.clear()
+        for (name,) in self.fetch("SELECT table_name FROM duckdb_tables()"):
+            self._run(f'DROP TABLE "{name}"')
+        for left in self._temp.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    def list_dump(self, dump: str) -> list[str]:
+        """The names of the folders in a dump; see `dump.list_dump`."""
+        return list_dump(dump)
+
     def find_day(self, dump: str, label: str) -> str:
         """The folder of a sync day; see `dump.find_day`."""
         return find_day(dump, label)
@@ -96,7 +123,13 @@ class DuckDB:
 
     def map_rows(self, rows: str, select: str, table: str) -> None:
         """Run a SELECT that looks at each row by itself; see `Engine.map_rows`."""
+        known = self._mapped.get(select)
+        if known and not self.fetch(f"SELECT 1 FROM ({rows}) LIMIT 1"):  # there is nothing to plan the SELECT for
+            self._run(f"CREATE OR REPLACE TABLE {table} ({known})")
+            return
         self.create(table, f"WITH records AS NOT MATERIALIZED ({rows}) SELECT * FROM ({select})", materialize=True)
+        described = self.fetch(f"DESCRIBE {table}")
+        self._mapped[select] = ", ".join(f'"{name}" {kind}' for name, kind, *_ in described)
 
     def load_rows(self, name: str, columns: Mapping[str, str], parts: Sequence[Rows]) -> None:
         """Keep a relation that is known already; see `Engine.load_rows`."""
@@ -115,7 +148,13 @@ class DuckDB:
     def create(self, name: str, select: str, *, materialize: bool = False) -> None:
         """Give a SELECT a name; see `Engine.create`."""
         self._described.clear()
+        if not materialize and self._views.get(name) == select:
+            return
+        if self._views.pop(name, None) and materialize:
+            self._run(f"DROP VIEW {name}")
         self._run(f"CREATE OR REPLACE {'TABLE' if materialize else 'VIEW'} {name} AS {select}")
+        if not materialize:
+            self._views[name] = select
 
     def fetch(self, select: str) -> list[tuple[Any, ...]]:
         """Run a SELECT and return its few rows."""
@@ -161,14 +200,21 @@ class DuckDB:
 
     def _describe(self, select: str) -> list[tuple[str, str]]:
         """The names and types of a SELECT's columns: to plan a long one takes as long as to run it on few rows."""
+        if select in self._described_before:
+            return self._described_before[select]
         if select not in self._described:
             self._described[select] = [(name, kind) for name, kind, *_ in self.fetch(f"DESCRIBE {select}")]
+            self._described_today[select] = self._described[select]
         return self._described[select]
 
-    def _run(self, statement: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
+    def _run(self, statement: str, parameters: list[Any] | dict[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
         with explained():
-            # A cursor of its own: staging tables are copied side by side.
-            return self._connection.cursor().execute(statement, parameters)
+            cursor = self._connection.cursor()  # of its own: staging tables are copied side by side
+            return cursor.execute(self._parse(statement) if self._parse else statement, parameters)
+
+    def _parse_once(self, statement: str) -> duckdb.Statement:
+        (parsed,) = self._connection.cursor().extract_statements(statement)
+        return parsed
 
 
 def _escaped(column: str) -> str:

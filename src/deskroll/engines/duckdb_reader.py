@@ -30,9 +30,9 @@ from deskroll.input.envelope import Envelope, of_folder
 from deskroll.input.files import CAN_REOPEN, Unreadable, open_bytes, open_file, reopened
 from deskroll.input.json_reader import Record, bad_file, read_exactly
 from deskroll.spec.contract import UNREAD
-from deskroll.sql import sql_text
 
 _DIRECT_FROM: Final = 256 * 1024  # bytes from which DuckDB reads an array itself
+_PLANNED_FROM: Final = 4 * 1024 * 1024  # bytes of such files that are worth a statement beside that for small ones
 _EDGE: Final = 4096  # bytes in which it must begin and end
 _OPEN_AT_ONCE: Final = 100  # large files; the system may allow a process few descriptors
 _OF_A_MARKER: Final = -1  # the place before a file's first record
@@ -55,7 +55,7 @@ _FROM_EXACT: Final = """SELECT part[1] AS source_file, try_cast(part[2] AS BIGIN
     nullif(part[3], '') AS record, nullif(part[4], '') AS raw, nullif(part[5], '') AS fault
 FROM (
     SELECT string_split(row, chr(31)) AS part
-    FROM (SELECT unnest(string_split(content, chr(30))) AS row FROM read_text(?))
+    FROM (SELECT unnest(string_split(content, chr(30))) AS row FROM read_text($paths))
 )"""
 
 _NOTHING: Final = "SELECT '' AS source_file, 0 AS record_index, '' AS record, '' AS raw, '' AS fault LIMIT 0"
@@ -98,8 +98,10 @@ class FolderReader:
             for kind in ("arrays", "lines")
         ]
         doubtful: list[str] = []
+        is_small = [file for file in folder.files if file.size < _DIRECT_FROM]
+        is_mixed = bool(is_small) and sum(f.size for f in folder.files) < _PLANNED_FROM
         for file in folder.files:
-            if _is_large(file):
+            if not is_mixed and _is_large(file):
                 large.append(file)
             elif not spools[file.is_lines].add(file):
                 doubtful.append(file.name)
@@ -116,11 +118,12 @@ class FolderReader:
         is_complete = self._read_exactly([f for f in folder.files if f.name in names], folder.resource, envelopes)
         return Reading(is_complete, of_folder(envelopes))
 
-    def _insert(self, reader: str, paths: Iterable[str]) -> None:
+    def _insert(self, reader: str, paths: Iterable[str], **given: Any) -> None:
+        """Insert what a reader reads of `$paths`; whatever differs from day to day is `given`, and not in its text."""
         literal = [_literally(path) for path in paths]
         self.run(
             f"INSERT INTO {self.table} WITH records AS NOT MATERIALIZED ({reader}) SELECT * FROM ({self.select})",
-            [literal],
+            {"paths": literal} | given,
         )
 
     def _fetch(self, select: str) -> list[tuple[Any, ...]]:
@@ -154,9 +157,9 @@ class FolderReader:
                     bad.append(file.name)
             # By number: the descriptor of each, which is the last part of the path.
             by_number = {int(path.rpartition("/")[2]): name for path, name in names.items()}
-            listed = ", ".join(sql_text(by_number.get(number, "")) for number in range(max(by_number, default=0) + 1))
-            place = f"list_extract([{listed}], CAST(parse_filename(filename) AS BIGINT) + 1)"
-            unreadable = self._insert_readable(list(names), _from_json(place, is_lines=is_lines))
+            listed = [by_number.get(number, "") for number in range(max(by_number, default=0) + 1)]
+            place = "list_extract($names, CAST(parse_filename(filename) AS BIGINT) + 1)"
+            unreadable = self._insert_readable(list(names), _from_json(place, is_lines=is_lines), names=listed)
             return bad + [names[path] for path in unreadable]
 
     def _read_spool(self, spool: DocumentSpool) -> list[str]:
@@ -164,10 +167,10 @@ class FolderReader:
         if not spool.chunks:
             return []
         ((begin,),) = self._fetch(f"SELECT coalesce(max(rowid), -1) FROM {self.table}")
-        marker = f"'\"{spool.marker} '"
-        place = f"CASE WHEN starts_with(json, {marker}) THEN json END"
+        place = "CASE WHEN starts_with(json, $marker) THEN json END"
         numbers = {str(path): numbers for path, numbers in spool.chunks}
-        bad = self._insert_readable(list(numbers), _from_json(place, is_lines=spool.is_lines))
+        reader = _from_json(place, is_lines=spool.is_lines)
+        bad = self._insert_readable(list(numbers), reader, marker=f'"{spool.marker} ')
         self.run(
             f"""CREATE OR REPLACE TABLE {self.table}_markers AS
             SELECT rowid AS row, CAST(trim(split_part(source_file, ' ', 2), '"') AS BIGINT) AS number
@@ -189,7 +192,7 @@ class FolderReader:
         spool.remove()
         return [spool.names[number] for path in bad for number in numbers[path]]
 
-    def _insert_readable(self, paths: list[str], reader: str) -> list[str]:
+    def _insert_readable(self, paths: list[str], reader: str, **given: Any) -> list[str]:
         """Insert what can be read; return the paths of what cannot.
 
         What takes too much memory together, though not each file by itself, counts as what cannot be read.
@@ -197,16 +200,17 @@ class FolderReader:
         unreadable: list[str] = []
         while len(unreadable) < len(paths):
             try:
-                self._insert(reader, [path for path in paths if path not in unreadable])
+                self._insert(reader, [path for path in paths if path not in unreadable], **given)
             except (duckdb.Error, EngineError):
-                unreadable = paths if unreadable else [p for p in paths if not self._can_read(reader, p)] or paths
+                bad = [path for path in paths if not unreadable and not self._can_read(reader, path, **given)]
+                unreadable = bad or paths
             else:
                 break
         return unreadable
 
-    def _can_read(self, reader: str, path: str) -> bool:
+    def _can_read(self, reader: str, path: str, **given: Any) -> bool:
         try:
-            self.run(f"SELECT count(record) FROM ({reader})", [[_literally(path)]])
+            self.run(f"SELECT count(record) FROM ({reader})", {"paths": [_literally(path)]} | given)
         except (duckdb.Error, EngineError):
             return False
         return True
@@ -251,7 +255,7 @@ def _from_json(place: str, *, is_lines: bool) -> str:
     return f"""SELECT {place} AS source_file, NULL AS record_index,
     CASE WHEN {_MAY_HOLD_TOO_MUCH} THEN NULL WHEN NOT {_IS_LAX} THEN CAST(json AS VARCHAR) END AS record,
     NULL AS raw, NULL AS fault
-FROM read_json_objects(?, format = {style}, filename = true)"""
+FROM read_json_objects($paths, format = {style}, filename = true)"""
 
 
 def _is_large(file: InputFile) -> bool:

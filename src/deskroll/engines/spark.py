@@ -90,8 +90,8 @@ class Spark:
             return
         if self._is_mine:
             self._session.stop()
-        for frame in [] if self._is_mine else self._kept:
-            frame.unpersist()
+        else:
+            self.forget()
         if self._folder and not isinstance(error, EngineError):
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -109,6 +109,20 @@ class Spark:
                 session.conf.set(key, value)
         return session
 
+    def forget(self) -> None:
+        """Give up the rows that were kept; see `Engine.forget`. Names are given anew by the next day."""
+        for frame in self._kept:
+            frame.unpersist()
+        self._kept.clear()
+        self._bytes = 0
+
+    def list_dump(self, dump: str) -> list[str]:
+        """The names of the folders in a dump; see `dump.list_dump`."""
+        if not is_url(dump):
+            return local.list_dump(dump)
+        path = _local(dump)
+        return local.list_dump(path) if path and Path(path).is_dir() else self._list_url(dump)
+
     def find_day(self, dump: str, label: str) -> str:
         """The folder of a sync day; see `dump.find_day`."""
         if not is_url(dump):
@@ -120,14 +134,18 @@ class Spark:
         for name in local.day_folders(label):
             if self._list(f"{root}/{name}", limit=1) is not None:
                 return f"{root}/{name}"
+        days = {name.removeprefix("sync-") for name in self._list_url(dump)}
+        raise local.no_such_day(dump, label, sorted(days))
+
+    def _list_url(self, dump: str) -> list[str]:
+        root = dump.rstrip("/")
         files = self._list(root)
         if files is None:
             raise UsageError(
                 f"The dump {dump} does not exist.", "Give the URL of the folder that holds sync-<day>/ folders."
             )
-        inside = (path.rpartition(f"{root.rpartition('/')[2]}/")[2] for path, *_ in files)
-        days = {path.partition("/")[0].removeprefix("sync-") for path in inside if "/" in path}
-        raise local.no_such_day(dump, label, sorted(days))
+        inside = (_split(path, root.rpartition("/")[2])[1] for path, *_ in files)
+        return sorted({path.partition("/")[0] for path in inside if "/" in path and not path.startswith(".")})
 
     def list_day(self, day: str) -> list[str]:
         """The names of what lies in the folder of a day; see `dump.list_day`."""

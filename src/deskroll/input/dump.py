@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from deskroll.errors import InputError, UsageError
 
+DAY_PREFIX: Final = "sync-"
 SETTLED_AFTER: Final = 2_000_000_000  # nanoseconds after which a file's times tell its state
 SMALL_UNPACKED: Final = 64 * 1024 * 1024  # bytes that a folder's compressed files may unpack to beyond their ratio
 _NAME: Final = re.compile(r"\.(json|ndjson|jsonl)(\.gz|\.zst)?$", re.IGNORECASE)
@@ -72,15 +73,35 @@ def find_day(dump: str, label: str) -> str:
         UsageError: the dump or the day does not exist; the message names the days that there are.
         InputError: the day's folder is a link that leads out of the dump.
     """
+    folder = _existing(dump)
+    for name in day_folders(label):
+        if (folder / name).is_dir():
+            return _inside_dump(folder, name)
+    raise no_such_day(dump, label, sorted(name.removeprefix(DAY_PREFIX) for name in list_dump(dump)))
+
+
+def list_dump(dump: str) -> list[str]:
+    """The names of the folders in a dump, without hidden ones and without links that give one a second name.
+
+    Raises:
+        UsageError: the dump does not exist.
+        InputError: it may not be listed.
+    """
+    root = os.path.realpath(_existing(dump))
+    with _listing(root) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not is_hidden(e.name) and not _is_second_name(e, root))
+
+
+def _is_second_name(entry: os.DirEntry[str], root: str) -> bool:
+    return entry.is_symlink() and os.path.dirname(os.path.realpath(entry.path)) == root  # noqa: PTH120 - as below
+
+
+def _existing(dump: str) -> Path:
     folder = Path(dump)
     if not folder.is_dir():
         hint = "A URL needs --engine spark." if is_url(dump) else "Give the folder that holds sync-<day>/ folders."
         raise UsageError(f"The dump folder {dump} does not exist.", hint)
-    for name in day_folders(label):
-        if (folder / name).is_dir():
-            return _inside_dump(folder, name)
-    days = sorted(e.name.removeprefix("sync-") for e in folder.iterdir() if e.is_dir() and not e.name.startswith("."))
-    raise no_such_day(dump, label, days)
+    return folder
 
 
 def _inside_dump(folder: Path, name: str) -> str:
@@ -108,7 +129,7 @@ def day_folders(label: str) -> tuple[str, ...]:
     """The names that the folder of a day may have; none for what cannot be a label."""
     if not label or label in {".", ".."} or "/" in label or os.sep in label:
         return ()
-    return (f"sync-{label}", label)
+    return (f"{DAY_PREFIX}{label}", label)
 
 
 def no_such_day(dump: str, label: str, days: list[str]) -> UsageError:

@@ -32,6 +32,30 @@ class Session:
     connection: Connection
     url: str = field(repr=False)
     place: str
+    _idle: list[Connection] = field(default_factory=list, repr=False)
+
+    @contextmanager
+    def another(self) -> Iterator[Connection]:
+        """One more connection, opened if none is idle; it is kept for the next who asks, unless something went wrong.
+
+        Raises:
+            DatabaseError: the server has no connection left, or cannot be reached.
+        """
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = connect_again(self.url)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+
+    def close_others(self) -> None:
+        """Close the connections that are idle."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 def url_of(settings: Settings) -> str:

@@ -26,6 +26,7 @@ _EMPTIED: Final = {
     "group_periods",
     "silent_periods",
     "sync_date_changes",
+    "sync_run_files",
     "transactions",
     "unlinked_agent_roles",
     "unlinked_group_members",

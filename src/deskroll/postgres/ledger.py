@@ -97,6 +97,17 @@ def date_of(connection: Connection, sync_day: str) -> date | None:
     return row[0] if row else None
 
 
+def dates_of(connection: Connection, sync_days: Iterable[str]) -> dict[str, date]:
+    """The date under which each of some days was last published, without those that never were."""
+    with explained():
+        rows = connection.execute(
+            """SELECT DISTINCT ON (sync_day) sync_day, sync_date FROM sync_runs
+            WHERE sync_day = ANY (%s) AND status = 'succeeded' ORDER BY sync_day, run_id DESC""",
+            [list(sync_days)],
+        ).fetchall()
+    return dict(rows)
+
+
 def other_days(connection: Connection, sync_day: str, on: date, pipelines: Iterable[str], but: str) -> list[str]:
     """The other days that published some of the pipelines for a date since this day last did, without `but`."""
     with explained():

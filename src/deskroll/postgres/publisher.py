@@ -11,7 +11,7 @@ from typing import Final
 from psycopg import Rollback
 
 from deskroll.logs import log_step
-from deskroll.postgres import guards, ledger, staging
+from deskroll.postgres import guards, ledger, published_files, staging
 from deskroll.postgres.counts import (
     QUARANTINE_SHOWN,
     Change,
@@ -100,6 +100,7 @@ def publish(
             raise Rollback(transaction)
         staging.mark_published(connection, [p.pipeline for p in chosen])
         ledger.record(connection, run, "succeeded", _ledger_note(chosen, changes), tables, discrepancies)
+        published_files.record(connection, run, staged.fingerprints)
     return published
 
 

@@ -5,7 +5,7 @@ copies into a table of its own: it may fail half way, or be made twice, and only
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from datetime import date
@@ -58,12 +58,16 @@ class StagedInput:
 
 @dataclass(frozen=True)
 class Staged:
-    """What is in staging: what was read, the rows of each table, and the pipelines whose files were not read again."""
+    """What is in staging: what was read, the rows of each table, and the pipelines whose files were not read again.
+
+    `fingerprints` has the state of the files that each pipeline was made of, if that is known.
+    """
 
     inputs: list[StagedInput]
     rows: dict[str, int]
     reused: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def once(self, order: Sequence[str]) -> tuple[StagedInput, ...]:
         """What was read, each input once, though pipelines share some; `order` are the names of all pipelines."""
@@ -107,19 +111,19 @@ def load(session: Session, loads: Iterable[Load]) -> list[StagedTable]:
     """Rewrite staging tables, side by side."""
     holder = backend_pid(session.connection)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        return list(pool.map(lambda one: _load(session.url, holder, one, anew=True), loads))
+        return list(pool.map(lambda one: _load(session, holder, one, anew=True), loads))
 
 
 def add(session: Session, one: Load) -> StagedTable:
     """Add rows to a staging table that several pipelines share."""
-    return _load(session.url, backend_pid(session.connection), one, anew=False)
+    return _load(session, backend_pid(session.connection), one, anew=False)
 
 
-def _load(url: str, holder: int, one: Load, *, anew: bool) -> StagedTable:
+def _load(session: Session, holder: int, one: Load, *, anew: bool) -> StagedTable:
     """Load one table, for the run of which the connection of the process `holder` has the lock."""
     table, columns = sql.Identifier(one.table), _listed(one.columns)
-    attempts = one.copy_out(Attempt(url, one.table, tuple(one.columns))) if one.is_distributed else []
-    with explained(), connect_again(url) as connection, connection.transaction():
+    attempts = one.copy_out(Attempt(session.url, one.table, tuple(one.columns))) if one.is_distributed else []
+    with explained(), session.another() as connection, connection.transaction():
         load_for(connection, holder)
         if anew:
             connection.execute(sql.SQL("TRUNCATE {}").format(table))

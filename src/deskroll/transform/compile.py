@@ -66,11 +66,16 @@ def compile_inputs(inputs: Iterable[Input], on: date, names: frozenset[str]) -> 
 
     Of the lists in records those in `names` are taken. Ids are looked for when all inputs are read: see `identify`.
     """
+    return [step for phase in compile_phases(inputs, on, names) for steps in phase for step in steps]
+
+
+def compile_phases(inputs: Iterable[Input], on: date, names: frozenset[str]) -> list[list[list[Step]]]:
+    """The steps of `compile_inputs`, phase by phase: a list an input, which needs no other list of its phase."""
     inputs = list(inputs)
     return [
-        *(step for one in inputs for step in _read(one)),
-        *(step for one in inputs for step in _identify(one)),
-        *(step for one in inputs for step in _take(one, on, names)),
+        [list(_read(one)) for one in inputs],
+        [list(_identify(one)) for one in inputs],
+        [list(_take(one, on, names)) for one in inputs],
     ]
 
 

@@ -159,6 +159,12 @@ BEGIN
     WHERE
         sync_date_changes.pipeline = context.pipeline
         AND sync_date_changes.sync_date < context.sync_date;
+    -- What a later date made of its files may depend on this one, and nothing else says what a publish by hand did.
+    DELETE FROM sync_run_files
+    USING sync_context AS context
+    WHERE
+        sync_run_files.pipeline = context.pipeline
+        AND sync_run_files.sync_date >= context.sync_date;
     IF
         nullif(current_setting('deskroll.sync_date', true), '') IS NULL
         AND NOT EXISTS (SELECT FROM stg_syncs AS staged WHERE staged.pipeline = of_pipeline)
@@ -176,7 +182,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION deskroll_begin IS
-'Say which pipeline is published, wait for other runs to end, see that it is staged (stg_syncs says so, or deskroll.sync_date is set), and forget what other dates changed.';
+'Say which pipeline is published, wait for other runs to end, see that it is staged (stg_syncs says so, or deskroll.sync_date is set), and forget what other dates changed, and from which files this date and later ones were published.';
 
 -- migrate:down
 
