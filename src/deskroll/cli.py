@@ -31,6 +31,7 @@ from deskroll.options import (
     NoWait,
     Only,
     Plan,
+    Reason,
     Reread,
     SparkConf,
     SyncDate,
@@ -84,6 +85,7 @@ def sync(
     database_url: DatabaseUrl = None,
     plan: Plan = False,
     allow_mass_change: AllowMassChange = False,
+    reason: Reason = None,
     max_rejected: MaxRejected = None,
     reread: Reread = False,
     no_wait: NoWait = False,
@@ -92,7 +94,7 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Read a day of a dump and publish it, in one transaction."""
-    limits = Limits(allow_mass_change, max_rejected)
+    limits = Limits(allow_mass_change, max_rejected, reason)
     settings = settings_of(database_url, spark_conf, log_level, log_format)
     request = _request(data, day, sync_date, only, engine)
     with _narrated(settings):
@@ -130,6 +132,7 @@ def publish(
     database_url: DatabaseUrl = None,
     plan: Plan = False,
     allow_mass_change: AllowMassChange = False,
+    reason: Reason = None,
     max_rejected: MaxRejected = None,
     no_wait: NoWait = False,
     log_level: LogLevelOption = None,
@@ -137,7 +140,7 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Publish what `stage` left in the staging tables: the second half of a sync."""
-    limits = Limits(allow_mass_change, max_rejected)
+    limits = Limits(allow_mass_change, max_rejected, reason)
     settings = settings_of(database_url, None, log_level, log_format)
     with _narrated(settings):
         outcome = _or_refused(lambda: publish_staged(_names(only), settings, limits, plan=plan, wait=not no_wait))
@@ -173,11 +176,18 @@ def status_(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
 
 @app.command()
 def runs(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    run: Annotated[int | None, typer.Argument(metavar="[RUN]", help="The number of one run, to see all of it.")] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="How many, newest first; with RUN, how many changes of each kind.")
+    ] = 20,
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Show the ledger: every run, and what became of it."""
+    """Show the ledger: every run, and what became of it; or one run: who made it, what it read, what it changed."""
+    if run is not None:
+        whole = queries.run(settings_of(database_url), run, limit)
+        report.print_json(whole) if as_json else report.print_run(whole)
+        return
     found = queries.runs(settings_of(database_url), limit)
     report.print_json(found) if as_json else report.print_runs(found)
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
-from deskroll import notes, sync_date
+from deskroll import notes, provenance, sync_date
 from deskroll.engines import Engine, open_engine
 from deskroll.errors import DeskrollError, RefusedError, UsageError
 from deskroll.logs import log_step
@@ -17,7 +18,7 @@ from deskroll.pipelines import PIPELINES, Pipeline, find_pipelines
 from deskroll.postgres import checks, database, ledger, migrations, staging
 from deskroll.postgres.database import Session
 from deskroll.postgres.guards import Limits
-from deskroll.postgres.ledger import Run
+from deskroll.postgres.ledger import Entry, Run
 from deskroll.postgres.locks import locked
 from deskroll.postgres.publisher import Published, publish
 from deskroll.postgres.rehearsal import rehearse
@@ -87,10 +88,12 @@ def sync_day(
         _database(settings, wait=wait, plan=plan) as session,
     ):
         run, of_date = _begin(session, request, pipelines, plan=plan)
-        with _failures_recorded(session, run):
-            staging_run = StagingRun(session, engine, day, run)
+        options = _options_of(request, settings) | {"reread": reread, "no_wait": not wait}
+        entry = Entry(run, provenance.describe("sync", options, limits))
+        with _failures_recorded(session, entry):
+            staging_run = StagingRun(session, engine, day, run, entry.seen)
             staged = staging_run.stage(pipelines, "plan" if plan else "sync", reread=reread)
-            outcome = _publish(session, pipelines, run, staged, limits)
+            outcome = _publish(session, pipelines, entry, staged, limits)
     return replace(outcome, notes=(*outcome.notes, *of_date))
 
 
@@ -134,10 +137,12 @@ def publish_staged(
             )
         _check_purpose(held.values())
         run = replace(ledger.begin(connection, *days.pop()), is_plan=plan)
-        with _failures_recorded(session, run):
+        entry = Entry(run, provenance.describe("publish", {"only": list(only), "no_wait": not wait}, limits))
+        entry.seen.add(i for i in inputs if i.pipeline in held)
+        with _failures_recorded(session, entry):
             rows = {s.table: staging.count(connection, s.table) for p in pipelines for s in p.staging}
             staged = Staged([i for i in inputs if i.pipeline in held], rows)
-            return _publish(session, pipelines, run, staged, limits)
+            return _publish(session, pipelines, entry, staged, limits)
 
 
 def _check_purpose(syncs: Iterable[StagedSync]) -> None:
@@ -147,6 +152,17 @@ def _check_purpose(syncs: Iterable[StagedSync]) -> None:
             f"A plan of {planned[0].sync_day} filled the staging tables of {', '.join(s.pipeline for s in planned)}.",
             "Run `deskroll stage` again.",
         )
+
+
+def _options_of(request: Request, settings: Settings) -> dict[str, Any]:
+    """The options of a sync for the ledger."""
+    return {
+        "data": provenance.without_credentials(request.dump),
+        "sync_date": str(request.sync_date) if request.sync_date else None,
+        "only": list(request.only),
+        "engine": request.engine if request.engine != Request.engine else None,
+        "spark_conf": sorted(settings.spark_conf),  # a value may be a password
+    }
 
 
 @contextmanager
@@ -193,18 +209,18 @@ def _database(settings: Settings, *, wait: bool, plan: bool = False) -> Iterator
 
 
 @contextmanager
-def _failures_recorded(session: Session, run: Run) -> Iterator[None]:
+def _failures_recorded(session: Session, entry: Entry) -> Iterator[None]:
     """Leave a row in the ledger also if a run does not succeed; a plan leaves none."""
     try:
         yield
     except BaseException as error:
-        if not run.is_plan:
+        if not entry.run.is_plan:
             status: ledger.Status = "refused" if isinstance(error, RefusedError) else "failed"
             with (
                 suppress(DeskrollError),  # what went wrong first is what is to be told
                 database.usable(session) as usable,
             ):
-                ledger.record(usable, run, status, _reason(error))
+                ledger.record(usable, entry, status, _reason(error))
         raise
 
 
@@ -217,14 +233,16 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
 
 
-def _publish(session: Session, pipelines: list[Pipeline], run: Run, staged: Staged, limits: Limits) -> Outcome:
+def _publish(session: Session, pipelines: list[Pipeline], entry: Entry, staged: Staged, limits: Limits) -> Outcome:
+    run = entry.run
     newer = ledger.published_after(session.connection, [p.name for p in pipelines], run.sync_date)
-    published = publish(session.connection, [p.publication for p in PIPELINES], run, staged, limits)
+    published = publish(session.connection, [p.publication for p in PIPELINES], entry, staged, limits)
     found = [
         *notes.of_backfill(run, newer),
         *staged.notes,
         *notes.of_input(pipelines, staged),
         *notes.of_published(published),
+        *notes.of_limits(limits),
     ]
     told = tuple(dict.fromkeys(found))  # pipelines may share a folder
     outcome = Outcome(run, session.place, staged.once([p.name for p in PIPELINES]), published, told)
