@@ -156,9 +156,6 @@ TRANSACTIONS = Pipeline(
                     "fx_source",
                     "amount_usd",
                     "amount",
-                    "card_id",
-                    "budget_id",
-                    "agent_id",
                 ),
                 changes=("added", "changed", "linked", "unlinked"),
                 counted=("added", "linked", "unlinked"),  # thousands a day, and one for each new holder

@@ -120,10 +120,13 @@ def record(
 
 def _record_inputs(connection: Connection, run_id: int, seen: Seen) -> None:
     listed: list[list[Any]] = [
-        [run_id, name, True, folder.found, None, len(folder.files), folder.size, *[None] * 4, folder.digest, [], None]
+        [
+            run_id, name, True, folder.found, None, len(folder.files), folder.size,
+            *[None if folder.found else 0] * 4, folder.digest, [], None,
+        ]
         for name, folder in seen.folders.items()
         if name not in seen.inputs
-    ]
+    ]  # fmt: skip
     read: list[list[Any]] = [
         [
             run_id, one.input, one.is_folder, one.found, one.complete, one.files, one.bytes, one.records_read,
