@@ -22,7 +22,7 @@ def describe(command: str, options: Mapping[str, Any], limits: Limits) -> Proven
 
 
 def without_credentials(data: str) -> str:
-    """Where a dump is, without the user, password and query that a URL may have."""
+    """The place of a dump, without the user, password and query that a URL may have."""
     scheme, is_url, rest = data.partition("://")
     if not is_url:
         return _storable(data)

@@ -144,14 +144,14 @@ def run(settings: Settings, run_id: int, limit: int) -> Row:
     """One run whole: who made it, what it read, how near its guards were, what it changed; `limit` changes a kind.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: the run does not exist.
     """
     with reading(settings) as connection:
         found = fetch(connection, "SELECT * FROM sync_runs WHERE run_id = %s", [run_id])
         if not found:
             ((newest,),) = connection.execute("SELECT max(run_id) FROM sync_runs").fetchall()
             raise UsageError(
-                f"There is no run {run_id}.",
+                f"The run {run_id} does not exist.",
                 f"The newest run is {newest}; `deskroll runs` lists them." if newest else "Nothing has run yet.",
             )
         details = {name: fetch(connection, select, [run_id]) for name, select in _RUN.items()}

@@ -151,7 +151,7 @@ class Tracked:
     @property
     def is_pairs(self) -> bool:
         """Whether a row has nothing but its key: it is there, or it is not."""
-        return self.columns == self.key
+        return self.told_by == self.table and self.columns == self.key
 
 
 @dataclass(frozen=True)
