@@ -1,4 +1,4 @@
-"""What a run did (docs/rules.md, rule 24, The ledger): its changes, who made it, what it read, how near its guards were."""
+"""The ledger (docs/rules.md, rule 24): what a run changed, who made it, what it read, how near its guards were."""
 
 import itertools
 import json

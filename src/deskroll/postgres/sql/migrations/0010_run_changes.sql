@@ -26,7 +26,7 @@ CREATE TABLE run_changes (
     PRIMARY KEY (run_id, pipeline, change, key)
 );
 COMMENT ON TABLE run_changes IS
-'What each run changed or, if it was refused, would have changed: one row per thing that changed. Rows are only added. It has personal data: names, e-mail addresses and telephone numbers, also former ones. A publish by hand writes no rows.';
+'What each run changed or, if refused, would have changed: one row per thing. It has personal data: names, e-mail addresses, telephone numbers, also former ones. A publish by hand leaves none.';
 COMMENT ON COLUMN run_changes.run_id IS 'The run; sync_runs.status says whether it was published.';
 COMMENT ON COLUMN run_changes.pipeline IS 'Pipeline that keeps the table.';
 COMMENT ON COLUMN run_changes.change IS 'What happened, such as added, changed, deactivated or membership removed; first load: all rows of the pipeline, counted.';
