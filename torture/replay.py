@@ -27,7 +27,7 @@ from deskroll.errors import DeskrollError
 from deskroll.postgres import database, guards
 from deskroll.postgres.database import Session
 from deskroll.postgres.guards import Limits
-from deskroll.postgres.ledger import Run
+from deskroll.postgres.ledger import Entry, Provenance, Run
 from deskroll.postgres.staging import Staged
 
 ROOT = Path(__file__).parent.parent
@@ -99,7 +99,8 @@ def publish(session: Session, step: Any) -> sync.Outcome | None:
     chosen = [p for p in pipelines.PIPELINES if p.name in step.pipelines]
     try:
         with patch.object(guards, "MOST_ROWS", step.most_rows):
-            return sync._publish(session, chosen, step.run, step.staged, step.limits)
+            entry = Entry(step.run, Provenance("", "", "", {}))
+            return sync._publish(session, chosen, entry, step.staged, step.limits)
     except sync.Refused as refused:
         return refused.outcome
     except DeskrollError:
@@ -111,19 +112,19 @@ def record(file: Path, url: str) -> None:
     steps: list[Step] = []
     plain = sync._publish
 
-    def recording(session: Session, chosen: Any, run: Run, staged: Any, limits: Limits) -> Any:
+    def recording(session: Session, chosen: Any, entry: Entry, staged: Any, limits: Limits) -> Any:
         connection = session.connection
         before = contents(connection)
         outcome = None
         try:
-            outcome = plain(session, chosen, run, staged, limits)
+            outcome = plain(session, chosen, entry, staged, limits)
         except sync.Refused as refused:
             outcome = refused.outcome
             raise
         finally:
             db = Database(f"{connection.info.dsn} dbname={connection.info.dbname}")
             names = tuple(p.name for p in chosen)
-            steps.append(Step(before, names, run, staged, limits, guards.MOST_ROWS, seen(db, outcome)))
+            steps.append(Step(before, names, entry.run, staged, limits, guards.MOST_ROWS, seen(db, outcome)))
             db.connection.close()
         return outcome
 

@@ -38,6 +38,7 @@ from deskroll.options import (
     OneDay,
     Only,
     Plan,
+    Reason,
     Reread,
     Since,
     SparkConf,
@@ -99,6 +100,7 @@ def sync(
     database_url: DatabaseUrl = None,
     plan: Plan = False,
     allow_mass_change: AllowMassChange = False,
+    reason: Reason = None,
     max_rejected: MaxRejected = None,
     reread: Reread = False,
     no_wait: NoWait = False,
@@ -107,7 +109,7 @@ def sync(
     as_json: JsonOrLines = False,
 ) -> None:
     """Read a day of a dump, or many, and publish each in one transaction."""
-    limits = Limits(allow_mass_change, max_rejected)
+    limits = Limits(allow_mass_change, max_rejected, reason)
     settings = settings_of(database_url, spark_conf, log_level, log_format)
     choice = Choice(_date(since), _date(until), dates, _date(start))
     _check_days(day, sync_date, choice, is_all=all_days)
@@ -151,6 +153,7 @@ def publish(
     database_url: DatabaseUrl = None,
     plan: Plan = False,
     allow_mass_change: AllowMassChange = False,
+    reason: Reason = None,
     max_rejected: MaxRejected = None,
     no_wait: NoWait = False,
     log_level: LogLevelOption = None,
@@ -158,7 +161,7 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Publish what `stage` left in the staging tables: the second half of a sync."""
-    limits = Limits(allow_mass_change, max_rejected)
+    limits = Limits(allow_mass_change, max_rejected, reason)
     settings = settings_of(database_url, None, log_level, log_format)
     with _narrated(settings):
         outcome = _or_refused(lambda: publish_staged(_names(only), settings, limits, plan=plan, wait=not no_wait))
@@ -194,11 +197,18 @@ def status_(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
 
 @app.command()
 def runs(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    run: Annotated[int | None, typer.Argument(metavar="[RUN]", help="The number of one run, to see all of it.")] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="How many, newest first; with RUN, how many changes of each kind.")
+    ] = 20,
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Show the ledger: every run, and what became of it."""
+    """Show the ledger: every run, and what became of it; or one run: who made it, what it read, what it changed."""
+    if run is not None:
+        whole = queries.run(settings_of(database_url), run, limit)
+        report.print_json(whole) if as_json else report.print_run(whole)
+        return
     found = queries.runs(settings_of(database_url), limit)
     report.print_json(found) if as_json else report.print_runs(found)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from deskroll import provenance
 from deskroll.dated_days import Choice, DatedDay, date_days, find_days
 from deskroll.engines import Engine, open_engine
 from deskroll.errors import DeskrollError
@@ -18,10 +19,10 @@ from deskroll.pipelines import PIPELINES, Pipeline, find_pipelines
 from deskroll.postgres import ledger, published_files
 from deskroll.postgres.database import Session
 from deskroll.postgres.guards import Limits
-from deskroll.postgres.ledger import Run
+from deskroll.postgres.ledger import Provenance, Run
 from deskroll.settings import Settings
 from deskroll.staging_run import StagingRun
-from deskroll.sync import Outcome, Refused, open_database, sync_found
+from deskroll.sync import Outcome, Refused, open_database, options_of, sync_found
 
 _logger = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ def sync_days(
         DeskrollError: a day failed.
     """
     pipelines = find_pipelines(request.only)
+    options = options_of(request.dump, request.only, request.engine, settings)
+    made = provenance.describe("sync", options | {"many_days": True, "reread": request.reread}, limits)
     inputs = {i.folder for p in PIPELINES for i in p.inputs}
     with open_engine(request.engine, settings) as engine:
         log_step(_logger, "looking for the days", dump=request.dump, engine=request.engine)
@@ -98,7 +101,7 @@ def sync_days(
         with open_database(settings, wait=wait, plan=request.plan) as session:
             days = date_days(session.connection, found, request.choice, [p.name for p in pipelines])
             tell(Listed(request, session.place, days, found.has_archive, found.passed_over))
-            _sync_each(_Days(request, session, engine, pipelines, limits), days, tell)
+            _sync_each(_Days(request, session, engine, pipelines, made, limits), days, tell)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class _Days:
     session: Session
     engine: Engine
     pipelines: list[Pipeline]
+    made: Provenance
     limits: Limits
 
     def sync(self, day: DatedDay) -> tuple[Result, Outcome | None]:
@@ -128,7 +132,7 @@ class _Days:
         run = ledger.begin(self.session.connection, day.label, day.date, day.origin, engine.name)
         try:
             staging_run = StagingRun(self.session, engine, folder, run)
-            return "published", sync_found(staging_run, self.pipelines, self.limits, reread=request.reread)
+            return "published", sync_found(staging_run, self.pipelines, self.made, self.limits, reread=request.reread)
         finally:
             engine.forget()
 

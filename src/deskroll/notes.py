@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any, Final
 
 from deskroll.engines import Engine, Reading
+from deskroll.postgres.guards import Limits
 from deskroll.postgres.ledger import Run
 from deskroll.postgres.publisher import Published
 from deskroll.postgres.staging import Staged, StagedInput, StagedSync
@@ -17,13 +18,20 @@ _NAMED: Final = 3  # files, or reasons, that a note names
 _FETCHED: Final = 1000
 
 
-def why_incomplete(engine: Engine, reading: Reading, input_: Input, counts: Mapping[str, int]) -> list[str]:
+def unreadable_files(engine: Engine, reading: Reading, input_: Input) -> dict[str, str]:
+    """The files of a folder that could not be read to their end, or of which a record could not, and why."""
+    return {} if reading.is_complete else _unreadable(engine, input_.relation("checked"))
+
+
+def why_incomplete(
+    engine: Engine, reading: Reading, input_: Input, counts: Mapping[str, int], files: Mapping[str, str]
+) -> list[str]:
     """Why absence from a folder does not count; nothing if the folder is complete.
 
-    `counts` says how many records there are (`records_read`), and how many of them are `rejected`.
+    `counts` says how many records there are (`records_read`), and how many of them are `rejected`; `files` has those
+    that are unreadable.
     """
     checked = input_.relation("checked")
-    files = {} if reading.is_complete else _unreadable(engine, checked)
     found = _nameless(engine, checked, input_.contract.key) if counts["rejected"] else []
     nameless = {name: f"{name}[{index}]: its id cannot be read" for name, index in found}
     why = nameless | {name: f"{name}: {what}" for name, what in files.items()}
@@ -78,6 +86,17 @@ def of_published(published: Published) -> Iterator[Note]:
         )
     for change in published.noticed:
         yield Note("mass change", f"mass change: {change}. Check that this is the right dump")
+
+
+def of_limits(limits: Limits) -> list[Note]:
+    """The note on a mass change that was allowed without a reason, if it was."""
+    if not limits.allow_mass_change or limits.reason:
+        return []
+    message = (
+        "--allow-mass-change was given without --reason: the ledger says that no reason was given. Say why the change"
+        ' is right, for those who ask later: --reason "HR confirmed the lay-off"'
+    )
+    return [Note("no reason", message)]
 
 
 def of_refusal(refusals: Iterable[Refusal], *, is_plan: bool) -> tuple[str, str]:

@@ -134,7 +134,15 @@ Plan = Annotated[
 ]
 AllowMassChange = Annotated[
     bool,
-    typer.Option("--allow-mass-change", help="Publish even if a large part of what is stored would change."),
+    typer.Option(
+        "--allow-mass-change", help="Publish even if a large part of what is stored would change; give a --reason."
+    ),
+]
+Reason = Annotated[
+    str | None,
+    typer.Option(
+        "--reason", metavar="TEXT", help="Why the run is right, for the ledger: give it with --allow-mass-change."
+    ),
 ]
 MaxRejected = Annotated[
     str | None,

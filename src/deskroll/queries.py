@@ -21,6 +21,22 @@ _RUNS: Final = """SELECT run_id, sync_day, sync_date, engine, status, started_at
     extract(epoch FROM finished_at - started_at)::FLOAT AS seconds, message
 FROM sync_runs ORDER BY run_id DESC LIMIT %s"""
 
+# What the ledger has of one run, each a name and a SELECT.
+_RUN: Final = {
+    "tables": "SELECT * FROM sync_run_tables WHERE run_id = %s",
+    "inputs": "SELECT * FROM sync_run_inputs WHERE run_id = %s ORDER BY input",
+    "guards": """SELECT * FROM sync_run_guards WHERE run_id = %s
+        ORDER BY share DESC NULLS LAST, pipeline, guarded, is_gain""",
+    "discrepancies": """SELECT pipeline, kind, drift AS discrepancy, rows, examples FROM sync_run_drift
+        WHERE run_id = %s ORDER BY pipeline, drift""",
+}
+_CHANGES: Final = """SELECT pipeline, change, sum(rows)::BIGINT AS count FROM run_changes WHERE run_id = %(run_id)s
+GROUP BY pipeline, change ORDER BY pipeline, change"""
+# Numbers in their order, though keys are text.
+_FIRST_CHANGES: Final = """SELECT key, label, before, after FROM run_changes
+WHERE run_id = %(run_id)s AND pipeline = %(pipeline)s AND change = %(change)s AND key <> ''
+ORDER BY length(key), key LIMIT %(limit)s"""
+
 
 # Of the run that published the pipeline last.
 _DISCREPANCIES: Final = """SELECT drift.pipeline, drift.kind, drift.drift AS discrepancy, drift.rows, drift.examples,
@@ -122,6 +138,27 @@ def runs(settings: Settings, limit: int) -> list[Row]:
             [[run["run_id"] for run in found]],
         )
         return [run | {"tables": [t for t in tables if t["run_id"] == run["run_id"]]} for run in found]
+
+
+def run(settings: Settings, run_id: int, limit: int) -> Row:
+    """One run whole: who made it, what it read, how near its guards were, what it changed; `limit` changes a kind.
+
+    Raises:
+        UsageError: the run does not exist.
+    """
+    with reading(settings) as connection:
+        found = fetch(connection, "SELECT * FROM sync_runs WHERE run_id = %s", [run_id])
+        if not found:
+            ((newest,),) = connection.execute("SELECT max(run_id) FROM sync_runs").fetchall()
+            raise UsageError(
+                f"The run {run_id} does not exist.",
+                f"The newest run is {newest}; `deskroll runs` lists them." if newest else "Nothing has run yet.",
+            )
+        details = {name: fetch(connection, select, [run_id]) for name, select in _RUN.items()}
+        changes = fetch(connection, _CHANGES, {"run_id": run_id})
+        for change in changes:
+            change["first"] = fetch(connection, _FIRST_CHANGES, {**change, "run_id": run_id, "limit": limit})
+        return found[0] | details | {"changes": changes}
 
 
 def groups(settings: Settings) -> list[Row]:

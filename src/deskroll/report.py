@@ -137,6 +137,86 @@ def print_runs(runs: list[Row]) -> None:
     table.say()
 
 
+def print_run(run: Row) -> None:
+    """One run whole: who made it and why, what it read, how near its guards were, and what it changed."""
+    say(
+        (f"run {run['run_id']}", "bold"),
+        f": {run['sync_day']} as of {run['sync_date']}, {run['engine']}, {run['status']}",
+    )
+    seconds = (run["finished_at"] - run["started_at"]).total_seconds()
+    say(f"began: {run['started_at']:%Y-%m-%d %H:%M:%S}Z, {seconds:.1f} seconds")
+    if run["version"]:
+        say(f"by: {run['os_user']} on {run['host']}, as {run['database_role']}, with deskroll {run['version']}")
+    for name, value in (run["options"] or {}).items():
+        say(f"  {name}: {_short(', '.join(value) if isinstance(value, list) else str(value))}")
+    is_asked = (run["options"] or {}).get("allow_mass_change")
+    if run["reason"] or is_asked:
+        say(f"reason: {run['reason'] or 'none was given'}")
+    if run["message"]:
+        say(f"message: {run['message']}")
+    _print_run_inputs(run["inputs"])
+    _print_guards(run["guards"])
+    for one in run["discrepancies"]:
+        _print_discrepancy(one["kind"], one["discrepancy"], one["rows"], one["examples"])
+    _print_run_changes(run)
+
+
+def _print_run_inputs(inputs: list[Row]) -> None:
+    if not inputs:
+        return
+    table = Columns("input", "state", "files", "bytes", "read", "valid", "duplicates", "rejected", numbers=6)
+    for one in inputs:
+        state = (
+            "absent" if not one["found"] else {True: "complete", False: "incomplete", None: "not read"}[one["complete"]]
+        )
+        counts = ("files", "bytes", "records_read", "valid", "duplicates", "rejected")
+        table.add(one["input"], state, *("" if one[c] is None else f"{one[c]:,}" for c in counts))
+    table.say()
+    for one in inputs:
+        if one["incomplete_because"]:
+            say(f"{one['input']}/ is incomplete: {one['incomplete_because']}")
+
+
+def _print_guards(guards: list[Row]) -> None:
+    """The guards that something came near to; those that counted nothing are left out."""
+    shown = [guard for guard in guards if guard["changed"]]
+    if not shown:
+        return
+    table = Columns("guard", "verdict", "changed", "of", "share", "too many from", numbers=4)
+    for guard in shown:
+        verdict = "refused" if guard["refused"] else "allowed" if guard["allowed"] else "passed"
+        what = f"{guard['guarded']}{' (gain)' if guard['is_gain'] else ''}"
+        share = "" if guard["share"] is None else f"{100 * guard['share']:.0f} %"
+        most = "" if guard["threshold"] is None else f"{guard['threshold']:,}"
+        table.add(what, verdict, f"{guard['changed']:,}", f"{guard['before']:,}", share, most)
+    table.say()
+
+
+def _print_run_changes(run: Row) -> None:
+    """The changes of a run, of each kind the first."""
+    if run["changes"] and run["status"] == "refused":
+        say("This is what it would have changed:")
+    for change in run["changes"]:
+        say((f"{change['pipeline']} {change['change']}", "bold"), f" {change['count']:,}")
+        for one in change["first"]:
+            say(f"  {_short(one['label'] or one['key'])} ({one['key']})", _fields_changed(one))
+        if change["first"] and change["count"] > len(change["first"]):
+            say(f"  and {change['count'] - len(change['first']):,} more (--limit)")
+
+
+def _fields_changed(change: Row) -> str:
+    """What changed of a thing: each field as it was and as it is."""
+    before, after = change["before"], change["after"]
+    if not before or not after:
+        return ""
+    told = [f"{name} {_value(before.get(name))} → {_value(after.get(name))}" for name in {**before, **after}]
+    return f": {'; '.join(told)}"
+
+
+def _value(value: Any) -> str:
+    return "(none)" if value is None else _short(value if isinstance(value, str) else json.dumps(value))
+
+
 def print_errors(errors: list[Row]) -> None:
     """The quarantine: the place of each record, what is wrong with it, and how it begins."""
     for error in errors:

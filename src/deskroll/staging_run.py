@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 
@@ -14,7 +14,7 @@ from deskroll.logs import log_step
 from deskroll.pipelines import PIPELINES, Pipeline
 from deskroll.postgres import ledger, snapshot, staging
 from deskroll.postgres.database import Connection, Session
-from deskroll.postgres.ledger import Run
+from deskroll.postgres.ledger import Run, Seen
 from deskroll.postgres.staging import Load, Purpose, Staged, StagedInput, StagedSync
 from deskroll.spec.pipeline import Input
 from deskroll.sql import sql_text
@@ -45,12 +45,13 @@ class DayFiles:
 
 @dataclass(frozen=True)
 class StagingRun:
-    """Stages pipelines for a run; `day` is the folder of the day."""
+    """Stages pipelines for a run; `day` is the folder of the day. `seen` takes what the run sees, for the ledger."""
 
     session: Session
     engine: Engine
     day: str
     run: Run
+    seen: Seen = field(default_factory=Seen)
 
     def list_files(self, pipelines: list[Pipeline], purpose: Purpose) -> DayFiles:
         """List the folders that pipelines read, and describe what staging will hold of them."""
@@ -71,6 +72,7 @@ class StagingRun:
         connection = self.session.connection
         files = self.list_files(pipelines, purpose)
         folders, present = files.folders, files.present
+        self.seen.folders.update({i.folder: folder for i, folder in folders.items()})
         if not present:
             names = dict.fromkeys(f"{i.folder}/" for i in folders)
             raise InputError(
@@ -83,6 +85,7 @@ class StagingRun:
         )
         if purpose == "plan":
             staged.notes.extend(notes.of_replaced(pipelines, held, staging.staged(connection)[0], staged.reused))
+        self.seen.add(staged.inputs)
         rest = [p for p in pipelines if p.name not in staged.reused]
         staging.begin(connection, [p.name for p in rest])
         self._stage(staged, [p for p in present if p in rest], files)
@@ -94,6 +97,7 @@ class StagingRun:
         names = frozenset().union(*(p.input_names for p in pipelines))
         runner = Runner(self.engine, self.session.connection, {i: files.folders[i] for i in inputs}, files.lost)
         read = runner.read(self.run.sync_date, names)
+        self.seen.add(one for i in inputs for one in read[i])
         for pipeline in pipelines:
             own = [
                 replace(one, pipeline=pipeline.name)

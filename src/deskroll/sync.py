@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
-from deskroll import notes, sync_date
+from deskroll import notes, provenance, sync_date
 from deskroll.engines import Engine, open_engine
 from deskroll.errors import DeskrollError, RefusedError, UsageError
 from deskroll.logs import log_step
@@ -17,7 +18,7 @@ from deskroll.pipelines import PIPELINES, Pipeline, find_pipelines
 from deskroll.postgres import checks, database, ledger, migrations, staging
 from deskroll.postgres.database import Connection, Session
 from deskroll.postgres.guards import Limits
-from deskroll.postgres.ledger import Run
+from deskroll.postgres.ledger import Entry, Provenance, Run
 from deskroll.postgres.locks import locked
 from deskroll.postgres.publisher import Published, publish
 from deskroll.postgres.rehearsal import rehearse
@@ -87,16 +88,25 @@ def sync_day(
         open_database(settings, wait=wait, plan=plan) as session,
     ):
         run, of_date = _begin(session, request, pipelines, plan=plan)
-        outcome = sync_found(StagingRun(session, engine, day, run), pipelines, limits, reread=reread)
+        options = options_of(request.dump, request.only, request.engine, settings) | {
+            "sync_date": str(request.sync_date) if request.sync_date else None,
+            "reread": reread,
+            "no_wait": not wait,
+        }
+        made = provenance.describe("sync", options, limits)
+        outcome = sync_found(StagingRun(session, engine, day, run), pipelines, made, limits, reread=reread)
     return replace(outcome, notes=(*outcome.notes, *of_date))
 
 
-def sync_found(staging_run: StagingRun, pipelines: list[Pipeline], limits: Limits, *, reread: bool) -> Outcome:
+def sync_found(
+    staging_run: StagingRun, pipelines: list[Pipeline], made: Provenance, limits: Limits, *, reread: bool
+) -> Outcome:
     """Stage and publish the day of a run that has begun, over a database that it holds; see `sync_day`."""
     session, run = staging_run.session, staging_run.run
-    with _failures_recorded(session, run):
+    entry = Entry(run, made, staging_run.seen)
+    with _failures_recorded(session, entry):
         staged = staging_run.stage(pipelines, "plan" if run.is_plan else "sync", reread=reread)
-        return _publish(session, pipelines, run, staged, limits)
+        return _publish(session, pipelines, entry, staged, limits)
 
 
 def stage_day(request: Request, settings: Settings, *, wait: bool = True) -> tuple[StagedInput, ...]:
@@ -139,10 +149,12 @@ def publish_staged(
             )
         _check_purpose(held.values())
         run = replace(ledger.begin(connection, *days.pop()), is_plan=plan)
-        with _failures_recorded(session, run):
+        entry = Entry(run, provenance.describe("publish", {"only": list(only), "no_wait": not wait}, limits))
+        entry.seen.add(i for i in inputs if i.pipeline in held)
+        with _failures_recorded(session, entry):
             rows = {s.table: staging.count(connection, s.table) for p in pipelines for s in p.staging}
             staged = Staged([i for i in inputs if i.pipeline in held], rows)
-            return _publish(session, pipelines, run, staged, limits)
+            return _publish(session, pipelines, entry, staged, limits)
 
 
 def _check_purpose(syncs: Iterable[StagedSync]) -> None:
@@ -152,6 +164,16 @@ def _check_purpose(syncs: Iterable[StagedSync]) -> None:
             f"A plan of {planned[0].sync_day} filled the staging tables of {', '.join(s.pipeline for s in planned)}.",
             "Run `deskroll stage` again.",
         )
+
+
+def options_of(dump: str, only: Iterable[str], engine: str, settings: Settings) -> dict[str, Any]:
+    """The options that every sync has, for the ledger."""
+    return {
+        "data": provenance.without_credentials(dump),
+        "only": list(only),
+        "engine": engine if engine != Request.engine else None,
+        "spark_conf": sorted(settings.spark_conf),  # a value may be a password
+    }
 
 
 @contextmanager
@@ -210,18 +232,18 @@ def _session(connection: Connection, url: str, place: str) -> Iterator[Session]:
 
 
 @contextmanager
-def _failures_recorded(session: Session, run: Run) -> Iterator[None]:
+def _failures_recorded(session: Session, entry: Entry) -> Iterator[None]:
     """Leave a row in the ledger also if a run does not succeed; a plan leaves none."""
     try:
         yield
     except BaseException as error:
-        if not run.is_plan:
+        if not entry.run.is_plan:
             status: ledger.Status = "refused" if isinstance(error, RefusedError) else "failed"
             with (
                 suppress(DeskrollError),  # what went wrong first is what is to be told
                 database.usable(session) as usable,
             ):
-                ledger.record(usable, run, status, _reason(error))
+                ledger.record(usable, entry, status, _reason(error))
         raise
 
 
@@ -234,14 +256,16 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
 
 
-def _publish(session: Session, pipelines: list[Pipeline], run: Run, staged: Staged, limits: Limits) -> Outcome:
+def _publish(session: Session, pipelines: list[Pipeline], entry: Entry, staged: Staged, limits: Limits) -> Outcome:
+    run = entry.run
     newer = ledger.published_after(session.connection, [p.name for p in pipelines], run.sync_date)
-    published = publish(session.connection, [p.publication for p in PIPELINES], run, staged, limits)
+    published = publish(session.connection, [p.publication for p in PIPELINES], entry, staged, limits)
     found = [
         *notes.of_backfill(run, newer),
         *staged.notes,
         *notes.of_input(pipelines, staged),
         *notes.of_published(published),
+        *notes.of_limits(limits),
     ]
     told = tuple(dict.fromkeys(found))  # pipelines may share a folder
     outcome = Outcome(run, session.place, staged.once([p.name for p in PIPELINES]), published, told)

@@ -4,7 +4,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 NoteKind = Literal[
-    "date", "backfill", "plan", "reused", "skipped", "absent", "incomplete", "not read", "stale", "mass change"
+    "date",
+    "backfill",
+    "plan",
+    "reused",
+    "skipped",
+    "absent",
+    "incomplete",
+    "not read",
+    "stale",
+    "mass change",
+    "no reason",
 ]
 RefusalKind = Literal["mass change", "empty folder", "rejected records"]
 

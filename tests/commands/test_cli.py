@@ -49,6 +49,47 @@ def test_json_is_one_document(synced: Shell, snapshot: SnapshotAssertion) -> Non
     assert synced.show("sync", SAMPLE, "--day", "day3", "--sync-date", "2026-01-08", "--plan", "--json") == snapshot
 
 
+def test_one_run_is_shown_whole(synced: Shell) -> None:
+    said = synced.run("runs", "2", "--limit", "1").stdout
+    assert said.startswith("run 2: day2 as of 2026-01-06, duckdb, succeeded\nbegan: 20")
+    by = "by: [^ ]+ on [^ ]+, as postgres, with deskroll [0-9.]+\n"
+    assert re.search(by, said)
+    assert f"  data: {SAMPLE}\n" in said
+    assert re.search(r"^agent_details +incomplete +20 +35,600 +33 +26 +2 +5$", said, re.MULTILINE)
+    assert "agent_details/ is incomplete: agent_details/archive.ndjson.gz: the file ends before" in said
+    assert re.search(r"^active agents +passed +2 +24 +8 % +11$", said, re.MULTILINE)
+    assert "agents changed 1\n  Lena Brandt-Okafor <lena.okafor@example.com> (71000000003): " in said
+    assert "name Lena Brandt → Lena Brandt-Okafor" in said
+    assert "  Joost Hellinga <joost.hellinga@example.com> (71000000005): status active → inactive\n  and 1 more" in said
+    assert "reason:" not in said
+    found = json.loads(synced.run("runs", "2", "--json").stdout)
+    (deactivated,) = (c for c in found["changes"] if c["change"] == "deactivated")
+    assert deactivated["count"] == len(deactivated["first"]) == 2
+    assert {"tables", "inputs", "guards", "discrepancies", "options", "reason", "version"} <= found.keys()
+
+
+def test_a_refused_run_shows_what_it_would_have_changed_and_an_allowed_one_its_reason(shell: Shell, dump: Dump) -> None:
+    for day, number in (("2026-01-05", 20), ("2026-01-06", 8)):
+        dump.write(day, "agent_details", [agent(n) for n in range(number)])
+        done = shell.run("sync", dump.path, "--day", day)
+    assert done.returncode == 3
+    said = shell.run("runs", "2").stdout
+    assert "duckdb, refused" in said
+    assert "This is what it would have changed:\nagents missing 12\n  Agent 8 <a8@example.com> (8): status" in said
+    assert re.search(r"^active agents +refused +12 +20 +60 % +11$", said, re.MULTILINE)
+    allowed = ("sync", dump.path, "--day", "2026-01-06", "--allow-mass-change")
+    assert "note: --allow-mass-change was given without --reason" in shell.run(*allowed).stdout
+    assert "\nreason: none was given\n" in shell.run("runs", "3").stdout
+    shell.run(*allowed, "--reason", "HR confirmed\x1b[31m the lay-off")
+    assert "\nreason: HR confirmed\\x1b[31m the lay-off\n" in shell.run("runs", "4").stdout
+
+
+def test_a_run_that_does_not_exist_is_told(synced: Shell) -> None:
+    done = synced.run("runs", "99")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: The run 99 does not exist.")
+    assert done.stderr.splitlines()[1] == "The newest run is 4; `deskroll runs` lists them."
+
+
 def test_a_plan_changes_nothing(synced: Shell, db: Database, snapshot: SnapshotAssertion) -> None:
     before = db.versions()
     assert synced.show("sync", SAMPLE, "--day", "day1", "--sync-date", "2026-01-08", "--plan") == snapshot

@@ -35,6 +35,7 @@ COMMANDS = [
     "db grants",
     "db stop",
 ]
+LEDGER = ("run_changes", "sync_runs", "sync_run_tables", "sync_run_inputs", "sync_run_guards", "sync_run_drift")
 NAMES = (
     "README.md",
     "docs/rules.md",
@@ -95,7 +96,7 @@ def test_the_diagram_is_that_of_the_database(db: Database, request: pytest.Fixtu
             (oid, attname) IN ({keys.format("p")}) AS is_primary, (oid, attname) IN ({keys.format("f")}) AS is_foreign
         FROM pg_class JOIN pg_attribute ON attrelid = oid AND attnum > 0 AND NOT attisdropped
         WHERE relname = ANY (%s) ORDER BY relname, attnum""",
-        [*db.final_tables(), "sync_runs", "sync_run_tables", "sync_run_drift"],
+        [*db.final_tables(), *LEDGER],
     )
     links = db.rows(
         """SELECT conrelid::regclass::text AS child, confrelid::regclass::text AS parent, attname

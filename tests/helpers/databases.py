@@ -132,7 +132,8 @@ class Database:
     def final_tables(self) -> list[str]:
         found = self.rows(
             """SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::REGNAMESPACE
-            AND relname NOT LIKE 'stg_%' AND relname NOT LIKE '%_errors' AND relname NOT LIKE 'sync_run%'"""
+            AND relname NOT LIKE 'stg_%' AND relname NOT LIKE '%_errors' AND relname NOT LIKE 'sync_run%'
+            AND relname <> 'run_changes'"""
         )
         return sorted(row["relname"] for row in found)
 

@@ -54,7 +54,9 @@ class Shell:
         text = text.replace(str(given.get("host")), "HOST").replace(str(given["dbname"]), "DATABASE")
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ +\d+\.\d", "WHEN SECONDS", text)
         text = re.sub(
-            r'"(seconds|started_at|finished_at|ingested_at|created_at)": ("[^"]*"|[\d.]+)', r'"\1": "..."', text
+            r'"(seconds|started_at|finished_at|ingested_at|created_at|fingerprint)": ("[^"]*"|[\d.]+)',
+            r'"\1": "..."',
+            text,
         )
         text = re.sub(r"ingested_at: .*", "ingested_at: WHEN", text)
         return re.sub(r" +$", "", text, flags=re.MULTILINE)

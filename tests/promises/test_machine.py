@@ -21,6 +21,7 @@ from deskroll.settings import Settings
 from deskroll.sync import Outcome, Refused, Request
 from deskroll.sync import sync_day as run_sync
 from tests.helpers import model, model_guards, model_spend
+from tests.helpers.changes import check_recorded, recorded, tracked_values
 from tests.helpers.databases import Database
 from tests.helpers.torture import Torture
 from tests.rules import test_model, test_model_spend
@@ -76,13 +77,14 @@ class Syncs(RuleBasedStateMachine):
             assert self.db.one("SELECT status FROM sync_runs ORDER BY run_id DESC LIMIT 1") == "refused"
             self.torture.count("sequences: refused runs")
             return
-        rows = self.db.rows_by_key()
+        rows, values = self.db.rows_by_key(), tracked_values(self.db)
         outcome = self.run(label, on, only, force)
         if force:
             guards.allow(self.state, self.dump, label, on, only)
         self.state, self.spend, self.guards, self.last = state, spend, guards, (label, on, only)
         self.compare(outcome)
         self.reckon(outcome, rows, self.db.rows_by_key())
+        check_recorded(self.db, values)
         self.torture.count("sequences: runs compared")
 
     @precondition(lambda self: self.last is not None)
@@ -96,6 +98,7 @@ class Syncs(RuleBasedStateMachine):
         before = self.db.versions()
         self.run(label, on, only, force=True)
         assert self.db.versions() == before
+        assert recorded(self.db) == {}
         self.torture.count("sequences: runs repeated")
 
     @rule(label=labels, on=dates)

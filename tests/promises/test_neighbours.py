@@ -109,8 +109,8 @@ def test_a_connection_that_is_lost_as_the_run_is_committed_is_not_told_as_nothin
     """PostgreSQL has committed, and waits for a replica; the run is never told."""
     plain = ledger.record
 
-    def record(connection: database.Connection, run: ledger.Run, status: ledger.Status, *given: Any) -> None:
-        plain(connection, run, status, *given)
+    def record(connection: database.Connection, entry: ledger.Entry, status: ledger.Status, *given: Any) -> None:
+        plain(connection, entry, status, *given)
         if status == "succeeded":
             connection.execute("SET LOCAL synchronous_commit = on")
             thread.submit(end_as_it_waits)

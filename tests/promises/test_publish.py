@@ -43,7 +43,7 @@ def contents(url: str, since: datetime) -> dict[str, list[object]]:
     db = Database(url)
     found = db.everything(since)
     db.connection.close()
-    return {table: rows for table, rows in found.items() if not table.startswith(("stg_", "sync_run"))}
+    return {table: rows for table, rows in found.items() if not table.startswith(("stg_", "sync_run", "run_"))}
 
 
 def write_spend(dump: Dump, day: str) -> None:

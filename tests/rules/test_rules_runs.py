@@ -12,9 +12,10 @@ from deskroll.postgres.locks import locked
 from deskroll.settings import Settings
 from deskroll.sync import Refused, Request
 from deskroll.sync import sync_day as run
+from tests.helpers.changes import recorded
 from tests.helpers.databases import Database
 from tests.helpers.factories import Dump, agent, group, role
-from tests.helpers.runs import Sync, changes, messages, sync_into
+from tests.helpers.runs import DAYS, SAMPLE, Sync, changes, messages, sync_into
 
 
 class TestHistory:
@@ -364,3 +365,15 @@ def test_plan_says_what_a_sync_would_do_and_changes_nothing(db: Database, dump: 
     assert changes(outcome) == {"added": 1, "changed": 1, "deactivated": 1, "missing": 1}
     assert db.versions() == before
     assert db.one("SELECT count(*) FROM sync_runs") == ledger
+
+
+class TestLedger:
+    """The ledger."""
+
+    def test_ledger_has_no_change_of_a_sync_that_is_repeated(self, db: Database) -> None:
+        """What it has of each kind of change, of inputs and of guards is in test_run_changes.py."""
+        for day in ("day1", "day2", "tran"):
+            sync_into(db.url, str(SAMPLE), day, DAYS[day], allow_mass_change=True)
+            assert recorded(db)
+            sync_into(db.url, str(SAMPLE), day, DAYS[day], allow_mass_change=True)
+            assert recorded(db) == {}

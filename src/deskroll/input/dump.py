@@ -63,6 +63,17 @@ class Folder:
     found: bool = True
     not_read: tuple[str, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """The bytes of its files on disk."""
+        return sum(max(file.size, 0) for file in self.files)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the names, sizes and times of modification of its files: what is equal is the same download."""
+        lines = (f"{file.name} {file.size} {file.stamp[1:2]}\n" for file in self.files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
 
 def find_day(dump: str, label: str) -> str:
     """The folder of a sync day: `sync-<label>/`, else `<label>/`.

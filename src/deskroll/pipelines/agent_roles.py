@@ -6,7 +6,16 @@ from typing import Literal
 from deskroll.pipelines.agents import MASTER_LIST, NAMED_AGENTS, ROLE_IDS, ROSTER, elements
 from deskroll.pipelines.roles import ADMIN_ROLES
 from deskroll.pipelines.selects import read_select
-from deskroll.spec.pipeline import Guard, Pipeline, Publication, Relation, Snapshot, StagingTable, membership
+from deskroll.spec.pipeline import (
+    Guard,
+    Pipeline,
+    Publication,
+    Relation,
+    Snapshot,
+    StagingTable,
+    Tracked,
+    membership,
+)
 
 _PAIR: Mapping[str, tuple[Literal["BIGINT"], str]] = {
     "agent_id": ("BIGINT", "agent_id"),
@@ -45,6 +54,7 @@ AGENT_ROLES = Pipeline(
         key=("agent_id", "role_id"),
         label_sql="""SELECT agent.name || ': ' || role.name FROM agents AS agent CROSS JOIN roles AS role
         WHERE agent.agent_id = %s AND role.role_id = %s""",
+        tracked=(Tracked("agent_role_mapping", ("status",), changes=("assigned", "removed")),),
         refresh_sql="SELECT deskroll_link_agent_roles()",
         guards=(
             Guard("role assignments", "be removed", label_sql=membership("lose", "roles")),

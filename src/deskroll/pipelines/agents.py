@@ -4,7 +4,18 @@ from dataclasses import replace
 
 from deskroll.pipelines.selects import read_select
 from deskroll.spec.contract import BIGINT, BOOLEAN, KEY, TEXT, TEXT_OR_AVATAR, TIMESTAMP, Contract, column, ids, states
-from deskroll.spec.pipeline import Guard, Input, Pipeline, Publication, Relation, StagingTable, membership
+from deskroll.spec.pipeline import (
+    Event,
+    Guard,
+    Input,
+    Pipeline,
+    Publication,
+    Relation,
+    StagingTable,
+    Tracked,
+    membership,
+    pairs,
+)
 
 # The fields of the roster; the master list carries them too, and more.
 _AGENT = (
@@ -113,6 +124,17 @@ UNION ALL
 SELECT DISTINCT agent_id, channel, CAST(NULL AS BOOLEAN), CAST(NULL AS TIMESTAMPTZ), true
 FROM agent_availability_rejected ANTI JOIN agent_availability_valid USING (agent_id, channel)"""
 
+# What a backfill changes in the history: no table of values shows it.
+_HISTORY_CHANGED = """SELECT change.agent_id::TEXT, agent.name || ' <' || agent.email || '>',
+    jsonb_build_object('is_active', change.deactivated), jsonb_build_object('is_active', NOT change.deactivated)
+FROM stg_agent_changes AS change JOIN agents AS agent ON agent.agent_id = change.agent_id
+WHERE change.change = 'history changed'"""
+
+_MEMBERSHIP = """SELECT format('%1$s (%2$s): %3$s', agent.name, agent.agent_id, coalesce(one.name, pair.group_id::TEXT))
+FROM (SELECT %s AS agent_id, %s AS group_id) AS pair
+JOIN agents AS agent ON agent.agent_id = pair.agent_id
+LEFT JOIN groups AS one ON one.group_id = pair.group_id"""
+
 AGENTS = Pipeline(
     inputs=(MASTER_LIST, ROSTER),
     relations=(
@@ -142,6 +164,30 @@ AGENTS = Pipeline(
         untold=("activity",),
         ledger_notes={"held back": "{count} active agent{s} not deactivated because the input is incomplete"},
         label_sql="SELECT name || ' <' || email || '>' FROM agents WHERE agent_id = %s",
+        tracked=(
+            Tracked(
+                "agents",
+                (
+                    "email",
+                    "name",
+                    "job_title",
+                    "language",
+                    "mobile",
+                    "phone",
+                    "time_zone",
+                    "focus_mode",
+                    "agent_operational_status",
+                    "created_at",
+                    "status",
+                ),
+                changes=("added", "missing", "deactivated", "reactivated", "changed"),
+            ),
+            Tracked(
+                "agent_details", ("org_agent_id", "ticket_scope"), changes=("details changed",), told_by="agent_details"
+            ),
+            pairs("agent_group_membership", ("agent_id", "group_id"), "membership", _MEMBERSHIP),
+        ),
+        events=(Event("history changed", _HISTORY_CHANGED),),
         guards=(
             Guard(
                 "active agents", "be deactivated", folders=("agent_details", "agents"), roster="agents", among="agents"

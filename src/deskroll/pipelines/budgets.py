@@ -1,7 +1,7 @@
 """The budgets pipeline: what may be spent, and what was, in the current period of each budget."""
 
 from deskroll.spec.contract import BOOLEAN, DATE, DECIMAL, JSON_KIND, KEY, NOT_NEGATIVE, TEXT, Contract, Rule, column
-from deskroll.spec.pipeline import Input, Pipeline, Publication, StagingTable
+from deskroll.spec.pipeline import Input, Pipeline, Publication, StagingTable, Tracked
 
 _BUDGET = (
     column("budget_id", KEY, "id", required=True),
@@ -40,6 +40,23 @@ BUDGETS = Pipeline(
         "budgets",
         file="030_upsert_budgets.sql",
         key=("budget_id",),
+        tracked=(
+            Tracked(
+                "budgets",
+                (
+                    "budget_uuid",
+                    "name",
+                    "description",
+                    "retired",
+                    "start_date",
+                    "recurring_interval",
+                    "timezone",
+                    "limitless",
+                    "limit_amount",
+                    "overspend_buffer",
+                ),
+            ),
+        ),
     ),
     facts=(("budgets", "SELECT count(*) FROM budgets"),),
 )

@@ -1,7 +1,17 @@
 """The groups pipeline: groups, their members, and which of them have anyone left."""
 
 from deskroll.spec.contract import BIGINT, TEXT, TIMESTAMP, Contract, column, ids, states
-from deskroll.spec.pipeline import Discrepancy, Guard, Input, Pipeline, Publication, StagingTable, membership
+from deskroll.spec.pipeline import (
+    Discrepancy,
+    Guard,
+    Input,
+    Pipeline,
+    Publication,
+    StagingTable,
+    Tracked,
+    membership,
+    pairs,
+)
 
 _AGENT_IDS = ids("agent_ids", "agent_id")
 
@@ -34,6 +44,11 @@ FROM {} AS here
 LEFT JOIN {} AS there ON there.agent_id = here.agent_id AND there.group_id = here.group_id
 WHERE there.agent_id IS NULL"""
 
+_MEMBER = """SELECT format('%1$s: %2$s (%3$s)', one.name, agent.name, agent.agent_id)
+FROM (SELECT %s AS group_id, %s AS agent_id) AS pair
+JOIN groups AS one ON one.group_id = pair.group_id
+JOIN agents AS agent ON agent.agent_id = pair.agent_id"""
+
 GROUPS = Pipeline(
     inputs=(Input("admin_groups", "groups", _GROUPS),),
     staging=(StagingTable("stg_groups", _STG_GROUPS), StagingTable("stg_group_membership", _MEMBERS)),
@@ -43,6 +58,14 @@ GROUPS = Pipeline(
         tables={"groups": ("admin_groups",), "group_membership": ("admin_groups.agent_ids",)},
         key=("group_id",),
         deactivating=("inactivated",),
+        tracked=(
+            Tracked(
+                "groups",
+                ("name", "parent_group_id", "source_parent_group_id", "created_at", "inactive"),
+                changes=("added", "inactivated", "activated", "changed"),
+            ),
+            pairs("group_membership", ("group_id", "agent_id"), "member", _MEMBER),
+        ),
         refresh_sql="SELECT deskroll_link_group_members(), deskroll_mark_inactive_groups()",
         guards=(
             Guard("members of groups", "be removed", label_sql=membership("leave", "groups")),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from deskroll.spec.contract import BIGINT, BOOLEAN, INTEGER, TEXT, TIMESTAMP, Contract, column, ids, supersedes
-from deskroll.spec.pipeline import Input, Pipeline, Publication, StagingTable
+from deskroll.spec.pipeline import Input, Pipeline, Publication, StagingTable, Tracked
 
 _ROLE = (
     column("role_id", BIGINT, "id", required=True),
@@ -54,6 +54,7 @@ ROLES = Pipeline(
         file="011_upsert_roles.sql",
         tables={"roles": ("roles", "admin_roles")},
         key=("role_id",),
+        tracked=(Tracked("roles", ("name", "description", "is_default", "agent_type", "created_at")),),
     ),
     facts=(("roles", "SELECT count(*) FROM roles"),),
 )

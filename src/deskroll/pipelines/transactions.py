@@ -17,7 +17,17 @@ from deskroll.spec.contract import (
     column,
     integer,
 )
-from deskroll.spec.pipeline import Discrepancy, Input, Pipeline, Publication, Relation, StagingTable, in_the_future
+from deskroll.spec.pipeline import (
+    Discrepancy,
+    Event,
+    Input,
+    Pipeline,
+    Publication,
+    Relation,
+    StagingTable,
+    Tracked,
+    in_the_future,
+)
 
 _CURRENCY = Type("VARCHAR", "a currency code of ISO 4217", pattern=f"^({'|'.join(EXPONENTS)})$")
 _MINOR_UNITS = integer("BIGINT", "a whole number of minor units, of at most 18 digits", 18)
@@ -104,6 +114,12 @@ def _holders(match: str) -> Discrepancy:
     )
 
 
+# It is stored under another key than before, so that there is nothing to compare it with.
+_IDENTIFIED = """SELECT change.transaction_id, one.merchant_name, NULL::JSONB,
+    jsonb_build_object('transaction_id', one.transaction_id, 'transaction_uuid', one.transaction_uuid)
+FROM stg_transaction_changes AS change JOIN transactions AS one ON one.transaction_id = change.transaction_id
+WHERE change.change = 'identified'"""
+
 TRANSACTIONS = Pipeline(
     inputs=(Input("transactions", "transactions", _CONTRACT),),
     relations=(Relation("currencies", f"SELECT * FROM (VALUES {_EXPONENTS}) AS currencies (currency, exponent)"),),
@@ -118,6 +134,34 @@ TRANSACTIONS = Pipeline(
         key=("transaction_id",),
         label_sql="""SELECT coalesce(merchant_name, raw_merchant_name, transaction_id) || ' ' || amount_usd || ' USD'
         FROM transactions WHERE transaction_id = %s""",
+        tracked=(
+            Tracked(
+                "transactions",
+                (
+                    "transaction_uuid",
+                    "transaction_type",
+                    "occurred_time",
+                    "user_id",
+                    "user_uuid",
+                    "user_name",
+                    "merchant_name",
+                    "raw_merchant_name",
+                    "source_card_id",
+                    "card_uuid",
+                    "source_budget_id",
+                    "budget_uuid",
+                    "original_amount",
+                    "original_currency",
+                    "exchange_rate",
+                    "fx_source",
+                    "amount_usd",
+                    "amount",
+                ),
+                changes=("added", "changed", "linked", "unlinked"),
+                counted=("added", "linked", "unlinked"),  # thousands a day, and one for each new holder
+            ),
+        ),
+        events=(Event("identified", _IDENTIFIED),),
         refresh_sql="SELECT deskroll_link_spend()",
         discrepancies=(
             in_the_future("transactions", "transaction_id", "updated_time"),

@@ -9,6 +9,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from deskroll.postgres.database import Connection
+from deskroll.postgres.guards import GuardCheck
 from deskroll.postgres.staging import Staged
 from deskroll.spec.pipeline import Discrepancy, Publication
 from deskroll.verdicts import Refusal
@@ -53,6 +54,7 @@ class Part:
     changes: list[Change]
     refusals: list[Refusal]
     noticed: list[str]
+    guards: list[GuardCheck]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,10 +23,14 @@ _NAMED: Final = 10
 
 @dataclass(frozen=True)
 class Limits:
-    """What a person allows a run: a mass change, and how many records in quarantine (a number, or a percentage)."""
+    """What a person allows a run: a mass change, and how many records in quarantine (a number, or a percentage).
+
+    `reason` says why.
+    """
 
     allow_mass_change: bool = False
     max_rejected: str | None = None
+    reason: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9]+|[0-9]*[.]?[0-9]+%", self.max_rejected or "0"):
@@ -33,6 +38,7 @@ class Limits:
                 f"--max-rejected {self.max_rejected!r} is not a limit.",
                 "Give a number, or a percentage like 5%.",
             )
+        object.__setattr__(self, "reason", " ".join((self.reason or "").split()) or None)
 
 
 @dataclass(frozen=True)
@@ -43,25 +49,60 @@ class Changed:
     changed: int
 
 
+@dataclass(frozen=True)
+class GuardCheck:
+    """How near a guard was to refusing a run; see the table sync_run_guards."""
+
+    pipeline: str
+    guarded: str
+    is_gain: bool
+    before: int
+    changed: int
+    share: float | None
+    threshold: int | None
+    refused: bool
+    allowed: bool
+
+
 def count_changed(connection: Connection, guard: Guard) -> Changed:
     """Count what the date that is being published has changed so far."""
-    row = connection.execute(
-        """SELECT
-            (SELECT count(*) FROM guarded_now AS here WHERE here.guarded = %(guarded)s)
-            + count(*) FILTER (WHERE was_there AND NOT is_there)
-            - count(*) FILTER (WHERE is_there AND NOT was_there),
-            count(*) FILTER (WHERE is_there <> was_there AND is_there = %(is_gain)s AND NOT is_allowed)
-        FROM guarded_changes WHERE guarded = %(guarded)s""",
-        {"guarded": guard.guarded, "is_gain": guard.is_gain},
-    ).fetchone()
+    with _hashed(connection):
+        row = connection.execute(
+            """SELECT
+                (SELECT count(*) FROM guarded_now AS here WHERE here.guarded = %(guarded)s)
+                + count(*) FILTER (WHERE was_there AND NOT is_there)
+                - count(*) FILTER (WHERE is_there AND NOT was_there),
+                count(*) FILTER (WHERE is_there <> was_there AND is_there = %(is_gain)s AND NOT is_allowed)
+            FROM guarded_changes WHERE guarded = %(guarded)s""",
+            {"guarded": guard.guarded, "is_gain": guard.is_gain},
+        ).fetchone()
     assert row is not None
     return Changed(*row)
+
+
+@contextmanager
+def _hashed(connection: Connection) -> Iterator[None]:
+    """Have PostgreSQL join by hashes.
+
+    The rows that the transaction wrote are in no statistics. Taken for none, they would each be looked up by reading a
+    whole table.
+    """
+    connection.execute("SET LOCAL enable_nestloop = off")
+    yield
+    connection.execute("SET LOCAL enable_nestloop = on")
 
 
 def is_mass_change(changed: int, before: int) -> bool:
     """Whether so many of them are more than may change unasked; a first load does not count as a change."""
     is_large = changed > MOST_ROWS and changed * 100 > before * MOST_PERCENT
     return before > 0 and (is_large or (changed >= FEWEST_OF_HALF and changed * 2 > before))
+
+
+def find_threshold(before: int) -> int | None:
+    """The smallest number of changed rows that is a mass change; None if no number is."""
+    by_share = max(MOST_ROWS, before * MOST_PERCENT // 100) + 1
+    by_half = max(FEWEST_OF_HALF, before // 2 + 1)
+    return min(by_share, by_half) if before > 0 else None
 
 
 class Watch:
@@ -71,6 +112,7 @@ class Watch:
         connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(changes)))  # it tells of an earlier run
         self._connection = connection
         self._earlier = {guard: count_changed(connection, guard) for guard in guards}
+        self._counted: dict[Guard, Changed] = {}
         self._stored = {guard: _count_now(connection, guard.guarded) for guard in self._earlier if guard.folders}
         self._first_loads = {
             guard for guard in self._earlier if guard.among and not _count_now(connection, guard.among)
@@ -88,11 +130,32 @@ class Watch:
         """Say what the date adds so much of that somebody should look."""
         return list(self._find_mass_changes(is_noted=True))
 
+    def find_checks(self, pipeline: str, *, is_allowed: bool) -> list[GuardCheck]:
+        """Say how near each guard is to refusing, when the pipeline is published."""
+        checks = []
+        for guard in self._earlier:
+            now = self._count(guard)
+            refuses = self._is_exceeded(guard) and not guard.is_noted
+            share = now.changed / now.before if now.before else None
+            verdict = (refuses and not is_allowed, refuses and is_allowed)
+            numbers = (now.before, now.changed, share, find_threshold(now.before))
+            checks.append(GuardCheck(pipeline, guard.guarded, guard.is_gain, *numbers, *verdict))
+        return checks
+
     def _find_mass_changes(self, *, is_noted: bool) -> Iterator[str]:
-        for guard, earlier in self._earlier.items():
-            now = count_changed(self._connection, guard) if guard.is_noted == is_noted else earlier
-            if now.changed > earlier.changed and is_mass_change(now.changed, now.before):
-                yield _describe(self._connection, guard, now)
+        for guard in self._earlier:
+            if guard.is_noted == is_noted and self._is_exceeded(guard):
+                yield _describe(self._connection, guard, self._count(guard))
+
+    def _is_exceeded(self, guard: Guard) -> bool:
+        now = self._count(guard)
+        return now.changed > self._earlier[guard].changed and is_mass_change(now.changed, now.before)
+
+    def _count(self, guard: Guard) -> Changed:
+        """Count once what the pipeline has changed: it is published."""
+        if guard not in self._counted:
+            self._counted[guard] = count_changed(self._connection, guard)
+        return self._counted[guard]
 
 
 def _count_now(connection: Connection, guarded: str) -> int:
@@ -111,12 +174,13 @@ def _describe(connection: Connection, guard: Guard, now: Changed) -> str:
 
 
 def _names(connection: Connection, guard: Guard, changed: int) -> str:
-    found = connection.execute(
-        """SELECT id, other_id FROM guarded_changes
-        WHERE guarded = %(guarded)s AND is_there <> was_there AND is_there = %(is_gain)s AND NOT is_allowed
-        ORDER BY id, other_id LIMIT %(most)s""",
-        {"guarded": guard.guarded, "is_gain": guard.is_gain, "most": _NAMED},
-    ).fetchall()
+    with _hashed(connection):
+        found = connection.execute(
+            """SELECT id, other_id FROM guarded_changes
+            WHERE guarded = %(guarded)s AND is_there <> was_there AND is_there = %(is_gain)s AND NOT is_allowed
+            ORDER BY id, other_id LIMIT %(most)s""",
+            {"guarded": guard.guarded, "is_gain": guard.is_gain, "most": _NAMED},
+        ).fetchall()
     names = [
         " ".join(str(name).split())
         for id_, other_id in found
@@ -161,3 +225,29 @@ def find_rejected(limits: Limits, inputs: Iterable[StagedInput]) -> Iterator[str
     for s in folders.values():
         if s.rejected >= fewest and s.rejected * 100 > s.records_read * float(most.removesuffix("%")):
             yield f"{s.rejected} of {s.records_read} records of {s.input}/ were rejected; {limit}"
+
+
+def check_rejected(limits: Limits, inputs: Iterable[StagedInput]) -> list[GuardCheck]:
+    """Say how near each folder, or all of them together, are to the limit of rejected records."""
+    folders = list({s.input: s for s in inputs if s.is_folder and s.found}.values())
+    most = limits.max_rejected or _DEFAULT_MAX_REJECTED
+    if not most.endswith("%"):
+        read, rejected = (sum(getattr(s, n) for s in folders) for n in ("records_read", "rejected"))
+        return [_rejected("records of all folders", read, rejected, int(most) + 1, limits, folders)]
+    percent, fewest = float(most.removesuffix("%")), 0 if limits.max_rejected else FEWEST_OF_HALF
+    return [
+        _rejected(
+            f"records of {s.input}/", s.records_read, s.rejected,
+            max(fewest, int(s.records_read * percent / 100) + 1), limits, [s],
+        )
+        for s in folders
+    ]  # fmt: skip
+
+
+def _rejected(
+    guarded: str, read: int, rejected: int, threshold: int, limits: Limits, folders: list[StagedInput]
+) -> GuardCheck:
+    refused = any(find_rejected(limits, folders))
+    allowed = not refused and any(find_rejected(Limits(), folders))
+    share = rejected / read if read else None
+    return GuardCheck("", guarded, False, read, rejected, share, threshold, refused, allowed)

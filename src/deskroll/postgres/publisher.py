@@ -11,7 +11,7 @@ from typing import Final
 from psycopg import Rollback
 
 from deskroll.logs import log_step
-from deskroll.postgres import guards, ledger, published_files, staging
+from deskroll.postgres import guards, ledger, published_files, run_changes, staging
 from deskroll.postgres.counts import (
     QUARANTINE_SHOWN,
     Change,
@@ -27,8 +27,8 @@ from deskroll.postgres.counts import (
 )
 from deskroll.postgres.database import Connection
 from deskroll.postgres.explain import explained
-from deskroll.postgres.guards import Limits
-from deskroll.postgres.ledger import Run
+from deskroll.postgres.guards import GuardCheck, Limits
+from deskroll.postgres.ledger import Entry, Run
 from deskroll.postgres.staging import Staged
 from deskroll.spec.pipeline import Publication
 from deskroll.verdicts import Refusal
@@ -52,6 +52,7 @@ class Published:
     discrepancies: tuple[DiscrepancyCount, ...]
     quarantine: int
     errors: tuple[Quarantined, ...]
+    guards: tuple[GuardCheck, ...] = ()
 
 
 def read_file(publication: Publication) -> str:
@@ -65,18 +66,20 @@ def by_hand(publication: Publication) -> str:
 
 
 def publish(
-    connection: Connection, publications: Iterable[Publication], run: Run, staged: Staged, limits: Limits
+    connection: Connection, publications: Iterable[Publication], entry: Entry, staged: Staged, limits: Limits
 ) -> Published:
     """Carry staging over in one transaction, which a plan or a guard rolls back.
 
-    Of `publications`, all that there are, those that staging has inputs of are published.
+    Of `publications`, all that there are, those that staging has inputs of are published. What the guards have found,
+    and the changes of a refused run, are in `entry` afterwards.
     """
-    publications = list(publications)
+    publications, run = list(publications), entry.run
     read = {i.pipeline for i in staged.inputs}
     chosen = [p for p in publications if p.pipeline in read]
     rejected = [Refusal("rejected records", why) for why in guards.find_rejected(limits, staged.inputs)]
     with explained(), suppress(Rollback), connection.transaction() as transaction:
         _set(connection, run)
+        tracking = None if run.is_plan else run_changes.track(connection, publications)
         before = count_written(connection, chosen)
         parts = {p.pipeline: _publish_one(connection, p, staged, limits) for p in chosen}
         changes = [change for part in parts.values() for change in part.changes]
@@ -95,11 +98,18 @@ def publish(
             tuple(discrepancies),
             sum(total for total, _ in quarantines),
             tuple(row for _, first in quarantines for row in first)[:QUARANTINE_SHOWN],
+            (
+                *guards.check_rejected(limits, staged.inputs),
+                *(check for part in parts.values() for check in part.guards),
+            ),
         )
-        if run.is_plan or refusals:
+        entry.guards = published.guards
+        if tracking is None or refusals:
+            entry.changes = tracking.save(run.run_id, changes, chosen) if tracking else None
             raise Rollback(transaction)
         staging.mark_published(connection, [p.pipeline for p in chosen])
-        ledger.record(connection, run, "succeeded", _ledger_note(chosen, changes), tables, discrepancies)
+        ledger.record(connection, entry, "succeeded", _ledger_note(chosen, changes, limits), tables, discrepancies)
+        tracking.write(run.run_id, changes, chosen)
         published_files.record(connection, run, staged.fingerprints)
     return published
 
@@ -117,9 +127,10 @@ def _publish_one(connection: Connection, publication: Publication, staged: Stage
     if not limits.allow_mass_change:
         refusals = watch.find_refusals([i for i in staged.inputs if i.pipeline == publication.pipeline])
     noticed = watch.find_notes()
+    checks = watch.find_checks(publication.pipeline, is_allowed=limits.allow_mass_change)
     if limits.allow_mass_change:
         guards.allow(connection)
-    return Part(seconds, changes, refusals, noticed)
+    return Part(seconds, changes, refusals, noticed, checks)
 
 
 def _refresh(connection: Connection, publications: Iterable[Publication]) -> list[Change]:
@@ -156,12 +167,13 @@ def _turn_to(connection: Connection, publication: Publication) -> None:
     connection.execute("SELECT set_config('deskroll.pipeline', %s, true)", [publication.pipeline])
 
 
-def _ledger_note(publications: Iterable[Publication], changes: Iterable[Change]) -> str | None:
-    """What the ledger writes about the changes of a run that succeeded, if anything."""
+def _ledger_note(publications: Iterable[Publication], changes: Iterable[Change], limits: Limits) -> str | None:
+    """What the ledger writes about a run that succeeded, if anything: its changes, and that nobody gave a reason."""
     notes = {(p.pipeline, change): note for p in publications for change, note in p.ledger_notes.items()}
     told = [
         notes[c.pipeline, c.change].format(count=c.count, s="s" * (c.count > 1))
         for c in changes
         if (c.pipeline, c.change) in notes
     ]
+    told += ["no reason was given for --allow-mass-change"] * (limits.allow_mass_change and not limits.reason)
     return "; ".join(told) or None

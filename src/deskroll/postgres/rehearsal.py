@@ -48,7 +48,9 @@ def _fill(source: Connection, copy: Connection) -> None:
     tables = [
         name
         for name in names("TABLE")
-        if not name.startswith(("stg_", "sync_run")) and not name.endswith("_errors") and name != "deskroll_migrations"
+        if not name.startswith(("stg_", "sync_run", "run_"))
+        and not name.endswith("_errors")
+        and name != "deskroll_migrations"
     ]
     with explained(), source.transaction(), copy.transaction():
         source.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

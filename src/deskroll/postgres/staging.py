@@ -7,7 +7,7 @@ copies into a table of its own: it may fail half way, or be made twice, and only
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from datetime import date
 from typing import Final, Literal
 
@@ -54,6 +54,11 @@ class StagedInput:
     rejected: int
     incomplete_because: str = ""
     not_read: str = ""
+    valid: int = 0
+    files: int | None = None
+    bytes: int | None = None
+    fingerprint: str | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,8 +215,11 @@ def finish(
         )
         for one in inputs:
             connection.execute(
-                f"INSERT INTO stg_sync_sources VALUES ({', '.join(['%s'] * 10)}) ON CONFLICT DO NOTHING",
-                astuple(one),
+                f"""INSERT INTO stg_sync_sources (
+                    pipeline, source, is_folder, found, complete, records_read, duplicates, rejected,
+                    incomplete_because, not_read, valid, files, bytes, fingerprint, unreadable
+                ) VALUES ({", ".join(["%s"] * 15)}) ON CONFLICT DO NOTHING""",
+                [*astuple(replace(one, unreadable=()))[:-1], list(one.unreadable)],
             )
         for t in tables:
             connection.execute(
@@ -235,12 +243,12 @@ def staged(connection: Connection) -> tuple[list[StagedSync], list[StagedInput]]
             connection.cursor(row_factory=class_row(StagedInput))
             .execute(
                 """SELECT pipeline, source AS input, is_folder, found, complete, records_read, duplicates, rejected,
-                incomplete_because, not_read
+                incomplete_because, not_read, valid, files, bytes, fingerprint, unreadable
             FROM stg_sync_sources ORDER BY pipeline, source"""
             )
             .fetchall()
         )
-    return syncs, inputs
+    return syncs, [replace(one, unreadable=tuple(one.unreadable)) for one in inputs]
 
 
 def mark_published(connection: Connection, pipelines: list[str]) -> None:

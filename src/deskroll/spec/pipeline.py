@@ -1,7 +1,7 @@
 """What a pipeline is: the folders it reads, the SELECTs that are its own, and where their rows go."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final, Literal
 
@@ -129,6 +129,45 @@ def in_the_future(pipeline: str, key: str, column: str) -> Discrepancy:
 
 
 @dataclass(frozen=True)
+class Tracked:
+    """A final table whose changes the ledger has one by one, in run_changes.
+
+    `columns` are those whose values it has: not what mere activity changes. A trigger on `told_by`, by default the
+    publication's table of changes, keeps rows before they change; see `sql/routines/070_run_changes.sql`. `changes` are
+    the words for what happens; if several happen to one row, the first of them counts. Those that are also `counted`
+    are one row with their number. Of pairs, which are told by their own table, `changes` are the words for one that was
+    inserted and for one that was deleted. `label_sql` is a SELECT that names the bearer of a key, by default the
+    publication's.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ("added", "changed")
+    counted: tuple[str, ...] = ()
+    told_by: str = ""
+    label_sql: str = ""
+
+    @property
+    def is_pairs(self) -> bool:
+        """Whether a row has nothing but its key: it is there, or it is not."""
+        return self.told_by == self.table and self.columns == self.key
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change that the values of no final table show: `select` gives key, label, before and after of each."""
+
+    change: str
+    select: str
+
+
+def pairs(table: str, key: tuple[str, str], word: str, label_sql: str) -> Tracked:
+    """A table of pairs, to which `word` refers, such as membership."""
+    return Tracked(table, key, key, (f"{word} added", f"{word} removed"), told_by=table, label_sql=label_sql)
+
+
+@dataclass(frozen=True)
 class Publication:
     """How one pipeline is published.
 
@@ -142,9 +181,9 @@ class Publication:
     are not shown. `ledger_notes` says of a change what the ledger writes about a run that made it; `{count}` and `{s}`,
     the plural, are filled in.
 
-    `guards` hold back a mass change. If a run does not publish the pipeline, it runs `refresh_sql` in its place when
-    all others are published. `discrepancies` are counted in what a run publishes, `standing_discrepancies` in what
-    there is after any run.
+    `tracked` and `events` are what run_changes has of a run. `guards` hold back a mass change. If a run does not
+    publish the pipeline, it runs `refresh_sql` when all others are published. `discrepancies` are counted in what
+    a run publishes, `standing_discrepancies` in what there is after any run.
     """
 
     pipeline: str
@@ -158,6 +197,8 @@ class Publication:
     deactivating: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
     ledger_notes: Mapping[str, str] = field(default_factory=dict)
+    tracked: tuple[Tracked, ...] = ()
+    events: tuple[Event, ...] = ()
     refresh_sql: str | None = None
     guards: tuple[Guard, ...] = ()
     discrepancies: tuple[Discrepancy, ...] = ()
@@ -174,6 +215,8 @@ class Publication:
         for name, default in defaults.items():
             if not getattr(self, name):
                 object.__setattr__(self, name, default)
+        tracked = (replace(t, key=t.key or self.key, told_by=t.told_by or self.changes_table) for t in self.tracked)
+        object.__setattr__(self, "tracked", tuple(tracked))
 
 
 @dataclass(frozen=True)

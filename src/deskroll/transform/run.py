@@ -21,6 +21,7 @@ from deskroll.transform.compile import COUNTED, Step, compile_phases
 from deskroll.transform.identify import find_ids
 
 Counts = dict[str, int]
+_NAMED: Final = 10  # unreadable files of a folder
 
 _SMALL: Final = 16 * 1024 * 1024  # bytes of a day whose folders fit into memory together, however they are packed
 _SIDE_BY_SIDE: Final = 4
@@ -110,18 +111,23 @@ class Runner:
 
     def _folder(self, input_: Input) -> StagedInput:
         folder, counts = self.folders[input_], self._counts[input_.folder]
-        reasons = notes.why_incomplete(self.engine, self._readings[input_.folder], input_, counts)
+        reading = self._readings[input_.folder]
+        unreadable = notes.unreadable_files(self.engine, reading, input_)
+        reasons = notes.why_incomplete(self.engine, reading, input_, counts, unreadable)
         is_complete = not reasons and input_.folder not in self.lost
         return StagedInput(
             "", input_.folder, True, folder.found, is_complete, *_counted(counts),
             incomplete_because=notes.few(reasons, "; "), not_read=notes.few(folder.not_read),
+            valid=counts["valid"], files=len(folder.files), bytes=folder.size, fingerprint=folder.digest,
+            unreadable=tuple(sorted(unreadable))[:_NAMED],
         )  # fmt: skip
 
     def _lists(self, input_: Input, names: frozenset[str]) -> Iterator[StagedInput]:
         for item in input_.contract.lists:
             if (name := input_.list_name(item)) in names:
                 is_stated = self._counts[input_.folder][f"states_{item.name}"] > 0
-                yield StagedInput("", name, False, is_stated, True, *_counted(self._counts[name]))
+                counts = self._counts[name]
+                yield StagedInput("", name, False, is_stated, True, *_counted(counts), valid=counts["valid"])
 
 
 def _counted(counts: Counts) -> tuple[int, int, int]:
