@@ -1,5 +1,6 @@
 """What tables of periods must hold: the state of every published date, in the order of dates, in the fewest rows."""
 
+import json
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,8 @@ TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "agent_role_periods": (("agent_id", "role_id"), ()),
     "group_periods": (("group_id",), ("name", "parent_group_id", "inactive")),
     "group_member_periods": (("group_id", "agent_id"), ()),
+    "budget_periods": (("budget_id",), ("name", "limit_amount", "retired")),
+    "card_periods": (("card_id",), ("status", "user_id", "budget_id")),
 }
 
 
@@ -46,12 +49,31 @@ def snapshot(state: model.State) -> Snapshot:
 
 def in_order(dump: Path, days: list[tuple[str, date]]) -> dict[str, set[tuple[Any, ...]]]:
     """The rows of each table after these days, published in the order of their dates."""
-    state = model.State()
+    state, budgets, cards = model.State(), dict[Key, Values](), dict[Key, tuple[str, Values]]()
     dates: dict[date, Snapshot] = {}
     for day, on in sorted(days, key=lambda one: one[1]):
         model.sync(state, dump, day, on)
-        dates[on] = snapshot(state)
+        _add_budgets(budgets, dump / f"sync-{day}" / "budgets" / "1.json")
+        _add_cards(cards, dump / f"sync-{day}" / "cards" / "1.json")
+        spend = {"budget_periods": dict(budgets), "card_periods": {key: values for key, (_, values) in cards.items()}}
+        dates[on] = {**snapshot(state), **spend}
     return {table: set(_rows(table, dates)) for table in TABLES}
+
+
+def _add_budgets(budgets: dict[Key, Values], path: Path) -> None:
+    """The newest date wins; a record without currentPeriod says nothing of the limit."""
+    for one in json.loads(path.read_text()) if path.exists() else ():
+        known = budgets.get((one["id"],), (None, None, None))
+        limit = (one["currentPeriod"] or {}).get("limit") if "currentPeriod" in one else known[1]
+        budgets[one["id"],] = (one["name"], limit, one["retired"])
+
+
+def _add_cards(cards: dict[Key, tuple[str, Values]], path: Path) -> None:
+    """The newest version wins, whatever its date."""
+    for one in json.loads(path.read_text()) if path.exists() else ():
+        version = one.get("updatedTime", "")
+        if (one["id"],) not in cards or version >= cards[one["id"],][0]:
+            cards[one["id"],] = version, (one["status"], one.get("userId"), one.get("budgetId"))
 
 
 def _rows(table: str, dates: Mapping[date, Snapshot]) -> list[tuple[Any, ...]]:
