@@ -139,4 +139,4 @@ class Database:
 
 
 # What no two runs have alike.
-_OF_A_RUN = {"id", "run_id", "engine", "fingerprint", "loaded_by", "seconds"}
+_OF_A_RUN = {"id", "run_id", "engine", "options", "fingerprint", "loaded_by", "seconds"}

@@ -100,7 +100,7 @@ class Tracking:
 def track(connection: Connection, publications: Iterable[Publication]) -> Tracking:
     """Begin to keep what the transaction at hand changes."""
     publications = tuple(publications)
-    first_loads = frozenset(p.pipeline for p in publications if not _has_rows(connection, _own_table(p)))
+    first_loads = _find_first_loads(connection, publications)
     connection.execute(_KEPT)
     told = [
         {
@@ -133,10 +133,13 @@ def _own_table(publication: Publication) -> str:
     return next(iter(publication.tables))
 
 
-def _has_rows(connection: Connection, table: str) -> bool:
-    query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(table))
-    ((found,),) = connection.execute(query).fetchall()
-    return bool(found)
+def _find_first_loads(connection: Connection, publications: Iterable[Publication]) -> frozenset[str]:
+    """The pipelines whose own table is empty."""
+    empty = [
+        sql.SQL("SELECT {} WHERE NOT EXISTS (SELECT FROM {})").format(p.pipeline, sql.Identifier(_own_table(p)))
+        for p in publications
+    ]
+    return frozenset(name for (name,) in connection.execute(sql.SQL(" UNION ALL ").join(empty)).fetchall())
 
 
 def _count(connection: Connection, table: str) -> int:
