@@ -286,6 +286,7 @@ def test_contract_staging_tables_and_publish_sql_agree(pipeline: Pipeline, url: 
     for staging in pipeline.staging:
         made = columns(staging.table) - {"ingested_at"}
         named = set(re.findall(r"\b(?:today|agent|staged)\.(\w+)", sql)) | {"sync_day", "source"}
+        named |= set(re.findall(r"\bside\.(\w+)", functions))
         assert made <= named | columns(staging.table.removeprefix("stg_")) | {"is_rejected"}, staging.table
     for source in (s for s in pipeline.inputs if s.folder in pipeline.input_names):
         for field in source.contract.fields:
