@@ -12,7 +12,7 @@ CREATE TABLE published_dates (
 COMMENT ON TABLE published_dates IS 'The dates that each pipeline has published, in whatever order: one row per pipeline and date.';
 COMMENT ON COLUMN published_dates.pipeline IS 'Pipeline.';
 COMMENT ON COLUMN published_dates.sync_date IS 'The date.';
-COMMENT ON COLUMN published_dates.sync_day IS 'Label of the sync day that published it last.';
+COMMENT ON COLUMN published_dates.sync_day IS 'Label of the sync day that last changed anything of the date.';
 COMMENT ON COLUMN published_dates.source IS 'api if a sync day has published the date; tran if only tran/ has.';
 COMMENT ON COLUMN published_dates.run_id IS 'The last run that changed anything of the date; NULL when published by hand.';
 COMMENT ON COLUMN published_dates.is_complete IS 'Whether absence from that day counted.';

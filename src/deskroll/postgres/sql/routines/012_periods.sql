@@ -47,9 +47,9 @@ BEGIN
         published_dates.pipeline = day.pipeline
         AND published_dates.sync_date = day.sync_date
         AND (
-            (published_dates.sync_day, published_dates.is_complete) <> (day.sync_day, day.is_complete)
+            published_dates.is_complete <> day.is_complete
             OR published_dates.source <> 'api' AND day.source = 'api'
-            OR has_changed AND published_dates.run_id IS DISTINCT FROM day.run_id
+            OR has_changed
         );
 END
 $$;
