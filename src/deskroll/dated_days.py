@@ -11,11 +11,12 @@ from typing import Final
 from deskroll.engines import Engine
 from deskroll.errors import UsageError
 from deskroll.input.dump import DAY_PREFIX
+from deskroll.notes import few
 from deskroll.postgres import ledger
 from deskroll.postgres.database import Connection
 from deskroll.sync_date import ARCHIVE, date_of, looks_like_date
 
-_NAMED: Final = 10
+DAYS_NAMED: Final = 10  # in a message
 _HEADER: Final = ("label", "date")
 _NUMBER: Final = re.compile(r"(\d+)")
 
@@ -142,7 +143,7 @@ def read_dates(path: Path, labels: Iterable[str]) -> dict[str, date]:
             raise _bad_line(path, number, f"the day {label!r} stands there twice", "Remove one of the lines.")
         if label not in known:
             near = difflib.get_close_matches(label.removeprefix(DAY_PREFIX), known, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Days found: {_listed(known)}."
+            hint = f"Did you mean {near[0]}?" if near else f"Days found: {few(known, most=DAYS_NAMED)}."
             raise _bad_line(path, number, f"the dump has no day {label!r}", hint)
         read[label] = on
     return read
@@ -204,8 +205,9 @@ def _dates(connection: Connection, found: FoundDays, choice: Choice) -> dict[str
                 )
         return dates | counted
     if unknown := [label for label in undated if label not in published]:
+        listed = few(unknown, most=DAYS_NAMED)
         raise UsageError(
-            f"The dates of {len(unknown)} day{'s' * (len(unknown) > 1)} are not known: {_listed(unknown)}.",
+            f"The dates of {len(unknown)} day{'s' * (len(unknown) > 1)} are not known: {listed}.",
             "Give --start YYYY-MM-DD if the days are consecutive, or --dates FILE with a label and a date a line.",
         )
     return dates | published
@@ -251,8 +253,3 @@ def _check_others(connection: Connection, day: DatedDay, pipelines: list[str]) -
             f"To replace it, sync {day.label!r} alone, with --sync-date {day.date}. Otherwise give the date of"
             f" {day.label!r} in a file with --dates.",
         )
-
-
-def _listed(labels: list[str]) -> str:
-    more = f" and {len(labels) - _NAMED:,} more" if len(labels) > _NAMED else ""
-    return ", ".join(labels[:_NAMED]) + more

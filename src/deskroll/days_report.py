@@ -3,15 +3,15 @@
 from dataclasses import asdict
 from typing import Any, Final
 
-from deskroll.dated_days import DatedDay
+from deskroll.dated_days import DAYS_NAMED, DatedDay
 from deskroll.many_days import DayResult, Ended, Event, Listed
+from deskroll.notes import few
 from deskroll.report import plain, print_outcome
 from deskroll.sync import Outcome
 from deskroll.terminal import say, say_json_line
 from deskroll.verdicts import Note
 
 _COUNTS: Final = ("inserted", "updated", "removed", "deactivated")
-_NAMED: Final = 10
 _SAID: Final = {"unchanged": "unchanged, skipped", "planned": "would be synced", "refused": "refused"}
 
 
@@ -44,7 +44,8 @@ class DaysTable:
                 soft_wrap=True,
             )
         if listed.passed_over:
-            say(f"note: passed over, because they are not sync days: {_few(list(listed.passed_over))}", soft_wrap=True)
+            names = few(listed.passed_over, most=DAYS_NAMED)
+            say(f"note: passed over, because they are not sync days: {names}", soft_wrap=True)
         labels = max(len("day"), *(len(day.label) for day in days))
         self._widths = [len("YYYY-MM-DD"), labels, *(max(len(name), 10) for name in _COUNTS), 10, 7]
         self._print_row("date", "day", *_COUNTS, "quarantine", "seconds", style="bold")
@@ -93,7 +94,7 @@ class DaysTable:
 
 def _print_left(left: tuple[DatedDay, ...]) -> None:
     first = left[0]
-    say(("Stopped", "bold"), f" at {first}. Left: {_few([str(day) for day in left])}.", soft_wrap=True)
+    say(("Stopped", "bold"), f" at {first}. Left: {few(map(str, left), most=DAYS_NAMED)}.", soft_wrap=True)
     say("Run the same command again to go on: it begins with the first day that is left.", soft_wrap=True)
     say(
         f"If {first} needs an option that other days must not have, such as --allow-mass-change, sync it alone before:"
@@ -130,8 +131,3 @@ def _named(day: DatedDay) -> dict[str, Any]:
 
 def _days(count: int) -> str:
     return f"{count:,} day{'s' * (count != 1)}"
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

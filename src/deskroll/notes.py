@@ -170,11 +170,11 @@ def _with_nearest(name: str, folders: list[str]) -> str:
     return f"{name} (did you mean {near[0]}?)" if near else name
 
 
-def few(names: Iterable[str], separator: str = ", ") -> str:
+def few(names: Iterable[str], separator: str = ", ", most: int = _NAMED) -> str:
     """The first of some names, and how many more there are."""
     listed = list(names)
-    more = f" and {len(listed) - _NAMED:,} more" if len(listed) > _NAMED else ""
-    return separator.join(listed[:_NAMED]) + more
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return separator.join(listed[:most]) + more
 
 
 def _unreadable(engine: Engine, checked: str) -> dict[str, str]:

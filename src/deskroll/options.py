@@ -69,8 +69,9 @@ Data = Annotated[
     str,
     typer.Argument(metavar="DATA", help="The dump: a folder of sync-<day>/ folders; with Spark also a URL of one."),
 ]
-Day = Annotated[str, typer.Option("--day", metavar="DAY", help="The sync day: reads sync-DAY/, else DAY/.")]
-OneDay = Annotated[str | None, typer.Option("--day", metavar="DAY", help="The sync day: reads sync-DAY/, else DAY/.")]
+_DAY = typer.Option("--day", metavar="DAY", help="The sync day: reads sync-DAY/, else DAY/.")
+Day = Annotated[str, _DAY]
+OneDay = Annotated[str | None, _DAY]
 AllDays = Annotated[
     bool,
     typer.Option(

@@ -197,7 +197,7 @@ def test_a_schema_named_like_the_user_does_not_come_before_ours(db: Database, ma
 
 def test_every_function_of_ours_looks_for_names_in_its_own_schema(db: Database) -> None:
     found = db.rows("SELECT proname, proconfig, prosrc FROM pg_proc WHERE proname LIKE 'deskroll%%'")
-    assert len(found) == 41
+    assert len(found) == 42
     qualified = {"deskroll_fold": "pg_catalog.lower", "deskroll_kind": "pg_catalog.upper"}  # inlined, for speed
     for row in found:
         if row["proconfig"] != ["search_path=public, pg_temp"]:

@@ -94,8 +94,8 @@ def _hashed(connection: Connection) -> Iterator[None]:
 
 def is_mass_change(changed: int, before: int) -> bool:
     """Whether so many of them are more than may change unasked; a first load does not count as a change."""
-    is_large = changed > MOST_ROWS and changed * 100 > before * MOST_PERCENT
-    return before > 0 and (is_large or (changed >= FEWEST_OF_HALF and changed * 2 > before))
+    threshold = find_threshold(before)
+    return threshold is not None and changed >= threshold
 
 
 def find_threshold(before: int) -> int | None:

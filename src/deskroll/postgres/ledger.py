@@ -177,13 +177,7 @@ def roster_since(connection: Connection, pipelines: Iterable[str]) -> date | Non
 
 def date_of(connection: Connection, sync_day: str) -> date | None:
     """The date under which a day was last published; None if it never was."""
-    with explained():
-        row = connection.execute(
-            """SELECT sync_date FROM sync_runs WHERE sync_day = %s AND status = 'succeeded'
-            ORDER BY run_id DESC LIMIT 1""",
-            [sync_day],
-        ).fetchone()
-    return row[0] if row else None
+    return dates_of(connection, [sync_day]).get(sync_day)
 
 
 def dates_of(connection: Connection, sync_days: Iterable[str]) -> dict[str, date]:

@@ -219,7 +219,7 @@ def finish(
                     pipeline, source, is_folder, found, complete, records_read, duplicates, rejected,
                     incomplete_because, not_read, valid, files, bytes, fingerprint, unreadable
                 ) VALUES ({", ".join(["%s"] * 15)}) ON CONFLICT DO NOTHING""",
-                [*astuple(replace(one, unreadable=()))[:-1], list(one.unreadable)],
+                [*astuple(one)[:-1], list(one.unreadable)],
             )
         for t in tables:
             connection.execute(

@@ -1,7 +1,6 @@
 """Run compiled steps on an engine: read the inputs of a run, count what became of their records, and stage tables."""
 
 import logging
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -61,10 +60,11 @@ class Runner:
         size = sum(max(file.size, 0) for folder in self.folders.values() for file in folder.files)
         at_once = 1 if self.engine.is_distributed or size > _SMALL else _SIDE_BY_SIDE
         if at_once == 1:
-            deque(map(self._run_steps, phase), maxlen=0)
+            for steps in phase:
+                self._run_steps(steps)
             return
         with ThreadPoolExecutor(at_once) as pool:
-            deque(pool.map(self._run_steps, phase), maxlen=0)
+            list(pool.map(self._run_steps, phase))  # raises what one of them raised
 
     def _run_steps(self, steps: list[Step]) -> None:
         for step in steps:

@@ -35,9 +35,6 @@ BEGIN
         'SELECT EXISTS (SELECT FROM %I WHERE change <> ALL (ARRAY[''stale'', ''held back'', ''activity'']))',
         'stg_' || regexp_replace(day.pipeline, 's$', '') || '_changes'
     ) INTO has_changed;
-    INSERT INTO published_dates (pipeline, sync_date, sync_day, source, run_id, is_complete)
-    VALUES (day.pipeline, day.sync_date, day.sync_day, day.source, day.run_id, day.is_complete)
-    ON CONFLICT (pipeline, sync_date) DO NOTHING;
     UPDATE published_dates SET
         sync_day = day.sync_day,
         source = CASE WHEN published_dates.source = 'api' THEN 'api' ELSE day.source END,
@@ -51,11 +48,69 @@ BEGIN
             OR published_dates.source <> 'api' AND day.source = 'api'
             OR has_changed
         );
+    INSERT INTO published_dates (pipeline, sync_date, sync_day, source, run_id, is_complete)
+    VALUES (day.pipeline, day.sync_date, day.sync_day, day.source, day.run_id, day.is_complete)
+    ON CONFLICT (pipeline, sync_date) DO NOTHING;
 END
 $$;
 COMMENT ON FUNCTION deskroll_note_published IS 'Note that the pipeline has published its date.';
 
 -- The columns of a table of periods are its key, valid_from, valid_to, and the values that it keeps, in this order.
+-- The temporary tables period_old and period_next have all periods of some keys as they are stored, and as they shall be.
+CREATE OR REPLACE FUNCTION deskroll_replace_periods(periods REGCLASS)
+RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    -- By their order: a first load has taken the keys off the table.
+    names NAME[] := ARRAY(
+        SELECT attname FROM pg_attribute
+        WHERE attrelid = periods AND attnum > 0 AND NOT attisdropped
+        ORDER BY attnum
+    );
+    keys NAME[] := names[:array_position(names, 'valid_from') - 1];
+    vals NAME[] := names[array_position(names, 'valid_to') + 1:];
+    key TEXT := (SELECT string_agg(format('%I', name), ', ') FROM unnest(keys) AS name);
+    stored_key TEXT := (SELECT string_agg(format('stored.%I', name), ', ') FROM unnest(keys) AS name);
+    old_key TEXT := (SELECT string_agg(format('old.%I', name), ', ') FROM unnest(keys) AS name);
+    next_key TEXT := (SELECT string_agg(format('next.%I', name), ', ') FROM unnest(keys) AS name);
+    val TEXT := coalesce((SELECT string_agg(format(', %I', name), '') FROM unnest(vals) AS name), '');
+    stored_val TEXT := coalesce((SELECT string_agg(format(', stored.%I', name), '') FROM unnest(vals) AS name), '');
+    next_val TEXT := coalesce((SELECT string_agg(format(', next.%I', name), '') FROM unnest(vals) AS name), '');
+    set_val TEXT := coalesce((SELECT string_agg(format(', %1$I = next.%1$I', name), '') FROM unnest(vals) AS name), '');
+BEGIN
+    ANALYZE period_old, period_next;
+    EXECUTE format(
+        'DELETE FROM %1$s AS stored USING period_old AS old
+        WHERE
+            (%2$s, stored.valid_from) = (%3$s, old.valid_from)
+            AND NOT EXISTS (
+                SELECT FROM period_next AS next WHERE (%4$s, next.valid_from) = (%3$s, old.valid_from)
+            )',
+        periods, stored_key, old_key, next_key
+    );
+    EXECUTE format(
+        'UPDATE %1$s AS stored SET valid_to = next.valid_to%2$s
+        FROM period_next AS next
+        WHERE
+            (%3$s, stored.valid_from) = (%4$s, next.valid_from)
+            AND ROW(stored.valid_to%5$s) IS DISTINCT FROM ROW(next.valid_to%6$s)',
+        periods, set_val, stored_key, next_key, stored_val, next_val
+    );
+    EXECUTE format(
+        'INSERT INTO %1$s (%2$s, valid_from, valid_to%3$s)
+        SELECT %4$s, next.valid_from, next.valid_to%5$s
+        FROM period_next AS next
+        WHERE NOT EXISTS (
+            SELECT FROM period_old AS old WHERE (%6$s, old.valid_from) = (%4$s, next.valid_from)
+        )
+        ORDER BY %4$s, next.valid_from',
+        periods, key, val, next_key, next_val, old_key
+    );
+    DROP TABLE period_old, period_next;
+END
+$$;
+COMMENT ON FUNCTION deskroll_replace_periods IS
+'Carry the temporary table period_next into a table of periods, in place of period_old: only what differs is touched.';
+
 -- Each row of the temporary table period_changes gives a key new values from one date until before another, or none at
 -- all if not is_present. What the key had before and after stays; equal neighbours become one row. If `columns` are
 -- given, only these get new values, in periods that there are already.
@@ -81,7 +136,6 @@ DECLARE
         SELECT string_agg(format(CASE WHEN name = ANY (columns) THEN ', next.%I' ELSE ', old.%I' END, name), '')
         FROM unnest(vals) AS name
     ), '');
-    set_val TEXT := coalesce((SELECT string_agg(format(', %1$I = next.%1$I', name), '') FROM unnest(vals) AS name), '');
     is_empty BOOLEAN;
 BEGIN
     EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', periods) INTO is_empty;
@@ -146,31 +200,7 @@ BEGIN
             )
         END
     );
-    ANALYZE period_old, period_next;
-    EXECUTE format(
-        'DELETE FROM %1$s AS stored USING period_old AS old
-        WHERE
-            (%2$s, stored.valid_from) = (%3$s, old.valid_from)
-            AND NOT EXISTS (SELECT FROM period_next AS next WHERE %4$s AND next.valid_from = old.valid_from)',
-        periods, replace(old_key, 'old.', 'stored.'), old_key, same
-    );
-    EXECUTE format(
-        'UPDATE %1$s AS stored SET valid_to = next.valid_to%2$s
-        FROM period_next AS next
-        WHERE
-            (%3$s, stored.valid_from) = (%4$s, next.valid_from)
-            AND ROW(stored.valid_to%5$s) IS DISTINCT FROM ROW(next.valid_to%6$s)',
-        periods, set_val, replace(old_key, 'old.', 'stored.'), next_key, replace(old_val, 'old.', 'stored.'), next_val
-    );
-    EXECUTE format(
-        'INSERT INTO %1$s (%2$s, valid_from, valid_to%3$s)
-        SELECT %4$s, next.valid_from, next.valid_to%5$s
-        FROM period_next AS next
-        WHERE NOT EXISTS (SELECT FROM period_old AS old WHERE %6$s AND old.valid_from = next.valid_from)
-        ORDER BY %4$s, next.valid_from',
-        periods, key, val, next_key, next_val, same
-    );
-    DROP TABLE period_old, period_next;
+    PERFORM deskroll_replace_periods(periods);
 END
 $$;
 COMMENT ON FUNCTION deskroll_assign_periods IS
@@ -180,12 +210,8 @@ CREATE OR REPLACE FUNCTION deskroll_new_period_changes(periods REGCLASS)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     DROP TABLE IF EXISTS pg_temp.period_changes;
-    EXECUTE format('CREATE TEMP TABLE period_changes (LIKE %s, is_present BOOLEAN NOT NULL DEFAULT true)', periods);
-    ALTER TABLE period_changes ALTER COLUMN valid_from DROP NOT NULL;
-    EXECUTE (
-        SELECT string_agg(format('ALTER TABLE period_changes ALTER COLUMN %I DROP NOT NULL', attname), '; ')
-        FROM pg_attribute WHERE attrelid = 'pg_temp.period_changes'::REGCLASS AND attnum > 0 AND attnotnull
-    );
+    EXECUTE format('CREATE TEMP TABLE period_changes AS SELECT *, true AS is_present FROM %s WITH NO DATA', periods);
+    ALTER TABLE period_changes ALTER COLUMN is_present SET DEFAULT true;
 END
 $$;
 COMMENT ON FUNCTION deskroll_new_period_changes IS 'Make the temporary table period_changes, for a table of periods.';
@@ -308,5 +334,6 @@ DROP FUNCTION deskroll_note_silence;
 DROP FUNCTION deskroll_told_again;
 DROP FUNCTION deskroll_new_period_changes;
 DROP FUNCTION deskroll_assign_periods;
+DROP FUNCTION deskroll_replace_periods;
 DROP FUNCTION deskroll_note_published;
 DROP VIEW sync_neighbours;

@@ -29,30 +29,28 @@ CREATE OR REPLACE FUNCTION deskroll_merge_agent_roles()
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     CREATE TEMP TABLE IF NOT EXISTS changed_agent_roles (agent_id BIGINT, role_id BIGINT);
-    IF to_regclass('pg_temp.arrived_agents') IS NOT NULL THEN
-        INSERT INTO changed_agent_roles (agent_id, role_id)
+    CREATE TEMP TABLE IF NOT EXISTS arrived_agents (agent_id BIGINT);
+    CREATE TEMP TABLE IF NOT EXISTS arrived_roles (role_id BIGINT);
+    INSERT INTO changed_agent_roles (agent_id, role_id)
+    SELECT side.agent_id, side.role_id
+    FROM (
         SELECT side.agent_id, side.role_id FROM agent_role_periods_by_agent AS side
-        JOIN arrived_agents AS arrived ON arrived.agent_id = side.agent_id
-        UNION
+        UNION ALL
         SELECT side.agent_id, side.role_id FROM agent_role_periods_by_role AS side
-        JOIN arrived_agents AS arrived ON arrived.agent_id = side.agent_id;
-        DROP TABLE arrived_agents;
-    END IF;
-    IF to_regclass('pg_temp.arrived_roles') IS NOT NULL THEN
-        INSERT INTO changed_agent_roles (agent_id, role_id)
-        SELECT side.agent_id, side.role_id FROM agent_role_periods_by_agent AS side
-        JOIN arrived_roles AS arrived ON arrived.role_id = side.role_id
-        UNION
-        SELECT side.agent_id, side.role_id FROM agent_role_periods_by_role AS side
-        JOIN arrived_roles AS arrived ON arrived.role_id = side.role_id;
-        DROP TABLE arrived_roles;
-    END IF;
+    ) AS side
+    WHERE
+        (EXISTS (SELECT FROM arrived_agents) OR EXISTS (SELECT FROM arrived_roles))
+        AND (
+            side.agent_id IN (SELECT arrived.agent_id FROM arrived_agents AS arrived)
+            OR side.role_id IN (SELECT arrived.role_id FROM arrived_roles AS arrived)
+        );
+    DROP TABLE arrived_agents, arrived_roles;
     IF NOT EXISTS (SELECT FROM changed_agent_roles) THEN
         RETURN;
     END IF;
     PERFORM deskroll_end_roles_of_missing();
 
-    CREATE TEMP TABLE next_role_periods AS
+    CREATE TEMP TABLE period_next AS
     WITH changed AS (
         SELECT DISTINCT pair.agent_id, pair.role_id FROM changed_agent_roles AS pair
     ), known AS (
@@ -80,39 +78,14 @@ BEGIN
         WHERE stated.valid_to IS NULL OR stated.valid_to > known.known_since
         GROUP BY known.agent_id, known.role_id
     ) AS held;
-    ANALYZE changed_agent_roles, next_role_periods;
-
-    DELETE FROM agent_role_periods
-    USING changed_agent_roles AS changed
-    WHERE
-        agent_role_periods.agent_id = changed.agent_id
-        AND agent_role_periods.role_id = changed.role_id
-        AND NOT EXISTS (
-            SELECT FROM next_role_periods AS next
-            WHERE
-                next.agent_id = agent_role_periods.agent_id
-                AND next.role_id = agent_role_periods.role_id
-                AND next.valid_from = agent_role_periods.valid_from
-        );
-    UPDATE agent_role_periods SET valid_to = next.valid_to
-    FROM next_role_periods AS next
-    WHERE
-        agent_role_periods.agent_id = next.agent_id
-        AND agent_role_periods.role_id = next.role_id
-        AND agent_role_periods.valid_from = next.valid_from
-        AND agent_role_periods.valid_to IS DISTINCT FROM next.valid_to;
-    INSERT INTO agent_role_periods (agent_id, role_id, valid_from, valid_to)
-    SELECT next.agent_id, next.role_id, next.valid_from, next.valid_to
-    FROM next_role_periods AS next
-    WHERE NOT EXISTS (
-        SELECT FROM agent_role_periods AS stored
-        WHERE
-            stored.agent_id = next.agent_id
-            AND stored.role_id = next.role_id
-            AND stored.valid_from = next.valid_from
-    )
-    ORDER BY next.agent_id, next.role_id, next.valid_from;
-    DROP TABLE next_role_periods, changed_agent_roles;
+    CREATE TEMP TABLE period_old AS
+    SELECT period.*
+    FROM agent_role_periods AS period
+    WHERE (period.agent_id, period.role_id) IN (
+        SELECT changed.agent_id, changed.role_id FROM changed_agent_roles AS changed
+    );
+    PERFORM deskroll_replace_periods('agent_role_periods'::REGCLASS);
+    DROP TABLE changed_agent_roles;
 END
 $$;
 COMMENT ON FUNCTION deskroll_merge_agent_roles IS
