@@ -65,7 +65,10 @@ class TestBackfill:
         before = db.versions()
         sync("day1", "2026-01-05")
         after = db.versions()
-        assert {table for table in before if before[table] != after[table]} == {"agent_status_history"}
+        of_the_past = {"agent_status_history", "agent_periods", "agent_group_periods", "agent_role_periods"}
+        of_the_past |= {"agent_role_periods_by_agent", "group_periods", "group_member_periods"}
+        of_the_past |= {"published_dates", "role_dates", "silent_periods"}
+        assert {table for table in before if before[table] != after[table]} == of_the_past
 
     def test_backfill_of_a_day_that_does_not_contain_an_agent_says_so_whatever_was_known_before(
         self, db: Database, dump: Dump, sync: Sync
