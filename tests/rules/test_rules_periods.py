@@ -148,6 +148,18 @@ class TestPeriods:
             (10, date(2026, 1, 1), None), (11, date(2026, 1, 2), date(2026, 1, 3)),
         ]  # fmt: skip
 
+    def test_a_download_without_a_list_after_one_without_the_folder_says_nothing_of_it(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        dump.write("day1", "roles", [role(20)])
+        dump.write("day3", "agent_details", [agent(1)])
+        dump.write("day3again", "admin_roles", [{"id": 20, "name": "Admin"}])
+        dump.write("day1again", "admin_roles", [{"id": 20, "name": "Admin", "agent_ids": [1]}])
+        for day in ("day1", "day3", "day3again", "day1again"):
+            sync(day, f"2026-01-0{day[3]}")
+        rows = db.rows("SELECT agent_id, role_id, valid_from, valid_to FROM agent_role_periods")
+        assert [tuple(row.values()) for row in rows] == [(1, 20, date(2026, 1, 3), None)]
+
     def test_a_rejected_record_leaves_the_period_as_it_was(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1)])
         dump.write("day2", "agent_details", [agent(1, created_at="?", contact={"name": "New"})])

@@ -244,8 +244,17 @@ CREATE OR REPLACE FUNCTION deskroll_note_silence(of_subject TEXT)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     day sync_neighbours;
+    was_absent BOOLEAN;
 BEGIN
     SELECT * INTO STRICT day FROM sync_neighbours;
+    SELECT EXISTS (
+        SELECT FROM silent_periods AS silent
+        WHERE
+            silent.subject = of_subject
+            AND silent.id = '*'
+            AND silent.valid_from <= day.sync_date
+            AND (silent.valid_to IS NULL OR silent.valid_to > day.sync_date)
+    ) INTO was_absent;
     PERFORM deskroll_new_period_changes('silent_periods'::REGCLASS);
     INSERT INTO period_changes (subject, id, valid_from, valid_to, is_present)
     SELECT of_subject, teller.id::TEXT, day.sync_date, day.next_date, NOT teller.tells
@@ -260,7 +269,7 @@ BEGIN
         CASE
             WHEN teller.tells THEN silent.id IS NOT NULL
             -- What an earlier download of the date told still counts.
-            ELSE silent.id IS NULL AND (teller.is_new OR NOT day.was_published)
+            ELSE silent.id IS NULL AND (teller.is_new OR was_absent OR NOT day.was_published)
         END;
     PERFORM deskroll_assign_periods('silent_periods'::REGCLASS);
 END
@@ -287,7 +296,8 @@ BEGIN
     PERFORM deskroll_assign_periods('silent_periods'::REGCLASS);
 END
 $$;
-COMMENT ON FUNCTION deskroll_note_absent_input IS 'Note whether the day has the whole input of a subject at all.';
+COMMENT ON FUNCTION deskroll_note_absent_input IS
+'Note whether the day has the whole input of a subject at all; after deskroll_note_silence(), which asks how it was.';
 
 -- The first column of the key is who tells (the agent, of its groups), the second what it tells.
 CREATE OR REPLACE FUNCTION deskroll_track_pairs(periods REGCLASS, of_subject TEXT)

@@ -122,15 +122,15 @@ BEGIN
     SELECT told.agent_id AS id, told.has_values AS tells, told.is_new FROM told_agents AS told;
     PERFORM deskroll_note_silence('agents'::TEXT);
 
-    PERFORM deskroll_note_absent_input(
-        'agent_details'::TEXT, NOT EXISTS (SELECT FROM told_agents AS told WHERE told.has_details)
-    );
     DROP TABLE tellers;
     CREATE TEMP TABLE tellers AS
     SELECT told.agent_id AS id, told.has_details AS tells, told.is_new
     FROM told_agents AS told
     WHERE EXISTS (SELECT FROM told_agents AS other WHERE other.has_details);
     PERFORM deskroll_note_silence('agent_details'::TEXT);
+    PERFORM deskroll_note_absent_input(
+        'agent_details'::TEXT, NOT EXISTS (SELECT FROM told_agents AS told WHERE told.has_details)
+    );
     DROP TABLE tellers;
 
     CREATE TEMP TABLE tellers AS

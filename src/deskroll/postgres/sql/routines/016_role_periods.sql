@@ -143,7 +143,6 @@ BEGIN
     SELECT EXISTS (
         SELECT FROM stg_agent_role_sides AS side WHERE side.stated_by = 'agent' AND side.id IS NULL
     ) INTO is_absent;
-    PERFORM deskroll_note_absent_input('agent_roles'::TEXT, is_absent);
     CREATE TEMP TABLE told_pairs AS
     SELECT today.agent_id AS id, today.role_id AS other_id
     FROM stg_agent_roles AS today
@@ -171,13 +170,13 @@ BEGIN
     SELECT change.agent_id, change.role_id FROM period_changes AS change;
     PERFORM deskroll_assign_periods('agent_role_periods_by_agent'::REGCLASS);
     PERFORM deskroll_note_silence('agent_roles'::TEXT);
+    PERFORM deskroll_note_absent_input('agent_roles'::TEXT, is_absent);
     DROP TABLE told_pairs, tellers;
 
     SELECT NOT EXISTS (
         SELECT FROM stg_agent_role_sides AS side
         WHERE side.stated_by = 'role' AND (side.id IS NOT NULL OR side.says = 'all')
     ) INTO is_absent;
-    PERFORM deskroll_note_absent_input('role_agents'::TEXT, is_absent);
     CREATE TEMP TABLE told_pairs AS
     SELECT today.role_id AS id, today.agent_id AS other_id
     FROM stg_agent_roles AS today
@@ -220,6 +219,7 @@ BEGIN
     SELECT change.agent_id, change.role_id FROM period_changes AS change;
     PERFORM deskroll_assign_periods('agent_role_periods_by_role'::REGCLASS);
     PERFORM deskroll_note_silence('role_agents'::TEXT);
+    PERFORM deskroll_note_absent_input('role_agents'::TEXT, is_absent);
     DROP TABLE told_pairs, tellers;
 
     PERFORM deskroll_merge_agent_roles();
