@@ -35,6 +35,7 @@ from deskroll.options import (
     LogLevelOption,
     MaxRejected,
     NoWait,
+    OnDate,
     OneDay,
     Only,
     Plan,
@@ -189,8 +190,12 @@ def sql_(
 
 
 @app.command("status")
-def status_(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
-    """Show who is active, the last runs, and what lies in quarantine."""
+def status_(on: OnDate = None, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+    """Show who is active, the last runs, and what lies in quarantine; or how much there was on a date."""
+    if on:
+        then = queries.status_on(settings_of(database_url), on.date())
+        report.print_json(then) if as_json else report.print_status_on(then)
+        return
     found = queries.status(settings_of(database_url))
     report.print_json(found) if as_json else report.print_status(found)
 
@@ -242,11 +247,12 @@ def errors(
 def groups(
     depth: Annotated[int, typer.Option("--depth", min=1, help="Levels to draw.")] = 10,
     inactive: Annotated[bool, typer.Option("--inactive", help="Only inactive groups, and what leads to them.")] = False,
+    on: OnDate = None,
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Draw the groups as a tree: which are active, and how many members they have."""
-    found = queries.groups(settings_of(database_url))
+    """Draw the groups as a tree: which are active, and how many members they have; now, or on a date."""
+    found = queries.groups(settings_of(database_url), _date(on))
     if as_json:
         report.print_json([group for group in found if group["inactive"] or not inactive])
     else:
@@ -259,7 +265,7 @@ def agent(
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Tell one agent's whole story: details, availability, roles with dates, groups, status by day."""
+    """Tell one agent's whole story: details, availability, roles, groups, and a timeline of all that changed."""
     found = queries.agent(settings_of(database_url), who)
     report.print_json(found) if as_json else report.print_agent(found)
 

@@ -103,6 +103,7 @@ Start = Annotated[
         help="Of many days: the date of the first day whose label is not a date; the other ones follow day by day.",
     ),
 ]
+OnDate = Annotated[datetime | None, typer.Option("--on", help="As it was on this date, not as it is now.", **_DATE)]
 SyncDate = Annotated[
     datetime | None,
     typer.Option(

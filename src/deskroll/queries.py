@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from typing import Any, Final
 
 from psycopg import sql
@@ -56,6 +57,68 @@ FROM groups AS one
 LEFT JOIN group_membership AS member ON member.group_id = one.group_id
 LEFT JOIN agents AS agent ON agent.agent_id = member.agent_id
 GROUP BY one.group_id ORDER BY one.name, one.group_id"""
+_GROUPS_ON: Final = """SELECT one.group_id, one.name, parent.group_id AS parent_group_id, one.inactive,
+    count(agent.agent_id) AS members, count(*) FILTER (WHERE agent.is_active) AS active_members
+FROM groups_on(%(on)s) AS one
+LEFT JOIN groups_on(%(on)s) AS parent ON parent.group_id = one.parent_group_id
+LEFT JOIN group_members_on(%(on)s) AS member ON member.group_id = one.group_id AND member.stated_by_group
+LEFT JOIN agents_on(%(on)s) AS agent ON agent.agent_id = member.agent_id
+GROUP BY one.group_id, one.name, parent.group_id, one.inactive ORDER BY one.name, one.group_id"""
+_FACTS_ON: Final = {
+    "active agents": "SELECT count(*) FROM agents_on(%(on)s) WHERE is_active",
+    "inactive agents": "SELECT count(*) FROM agents_on(%(on)s) WHERE NOT is_active",
+    "roles assigned to agents": "SELECT count(*) FROM agent_roles_on(%(on)s)",
+    "active groups": "SELECT count(*) FROM groups_on(%(on)s) WHERE NOT inactive",
+    "inactive groups": "SELECT count(*) FROM groups_on(%(on)s) WHERE inactive",
+    "budgets": "SELECT count(*) FROM budgets_on(%(on)s)",
+    "cards": "SELECT count(*) FROM cards_on(%(on)s)",
+    "cards that could be used": "SELECT count(*) FROM cards_on(%(on)s) WHERE status NOT IN ('FROZEN', 'DELETED')",
+}
+_PUBLISHED_ON: Final = """SELECT DISTINCT ON (pipeline) pipeline, sync_date, sync_day, is_complete
+FROM published_dates WHERE sync_date <= %(on)s ORDER BY pipeline, sync_date DESC"""
+# Of what an agent, or a card of the agent, was, each value that changed; of roles and groups, when they came and went.
+_TIMELINE: Final = """WITH versions AS (
+    SELECT told.of, told.date, told.after, lag(told.after) OVER (PARTITION BY told.of ORDER BY told.date) AS before
+    FROM (
+        SELECT '' AS of, period.valid_from AS date,
+            to_jsonb(period) - ARRAY['agent_id', 'valid_from', 'valid_to', 'is_active']
+            || jsonb_build_object('status', CASE WHEN period.is_active THEN 'active' ELSE 'inactive' END) AS after
+        FROM agent_periods AS period WHERE period.agent_id = %(agent_id)s
+        UNION ALL
+        SELECT format('card %%s ', period.card_id), period.valid_from,
+            to_jsonb(period) - ARRAY['card_id', 'valid_from', 'valid_to']
+        FROM card_periods AS period
+        WHERE period.card_id IN (SELECT card_id FROM card_periods WHERE agent_id = %(agent_id)s)
+    ) AS told
+), held AS (
+    SELECT format('role %%s (%%s)', coalesce(role.name, 'unknown'), period.role_id) AS what,
+        'assigned' AS begins, 'removed' AS ends, period.valid_from, period.valid_to
+    FROM agent_role_periods AS period LEFT JOIN roles AS role ON role.role_id = period.role_id
+    WHERE period.agent_id = %(agent_id)s
+    UNION ALL
+    SELECT format('group %%s (%%s)', coalesce(one.name, 'unknown'), period.group_id), 'joined' || period.source,
+        'left' || period.source, period.valid_from, period.valid_to
+    FROM (
+        SELECT own.group_id, ', by the agent''s record' AS source, own.valid_from, own.valid_to
+        FROM agent_group_periods AS own WHERE own.agent_id = %(agent_id)s
+        UNION ALL
+        SELECT theirs.group_id, ', by the group''s record', theirs.valid_from, theirs.valid_to
+        FROM group_member_periods AS theirs WHERE theirs.agent_id = %(agent_id)s
+    ) AS period LEFT JOIN groups AS one ON one.group_id = period.group_id
+)
+SELECT date, what, before, after FROM (
+    SELECT version.date, version.of || 'first known' AS what, NULL AS before, version.after ->> 'status' AS after,
+        0 AS nth
+    FROM versions AS version WHERE version.before IS NULL
+    UNION ALL
+    SELECT version.date, version.of || field.key, version.before ->> field.key, field.value, 1
+    FROM versions AS version CROSS JOIN jsonb_each_text(version.after) AS field
+    WHERE version.before ->> field.key IS DISTINCT FROM field.value AND version.before IS NOT NULL
+    UNION ALL
+    SELECT valid_from, what, NULL, begins, 2 FROM held
+    UNION ALL
+    SELECT valid_to, what, NULL, ends, 3 FROM held WHERE valid_to IS NOT NULL
+) AS event ORDER BY date, nth, what LIKE 'card %%', what, after"""
 # What is known of one agent, each a name and a SELECT.
 _STORY: Final = {
     "details": "SELECT * FROM agent_details WHERE agent_id = %s",
@@ -66,7 +129,7 @@ _STORY: Final = {
         WHERE mapping.agent_id = %s ORDER BY role.name, mapping.role_id""",
     "role_history": """SELECT history.sync_date, history.sync_day, history.action, history.role_id, role.name
         FROM agent_role_history AS history JOIN roles AS role ON role.role_id = history.role_id
-        WHERE history.agent_id = %s ORDER BY history.id""",
+        WHERE history.agent_id = %s ORDER BY history.sync_date, role.name, history.action""",
     "groups": """SELECT coalesce(theirs.group_id, own.group_id) AS group_id, one.name, one.inactive,
         own.group_id IS NOT NULL AS stated_by_agent, theirs.group_id IS NOT NULL AS stated_by_group
         FROM (SELECT * FROM agent_group_membership WHERE agent_id = %(agent_id)s) AS own
@@ -76,6 +139,7 @@ _STORY: Final = {
         ORDER BY one.name, 1""",
     "status_by_day": """SELECT sync_date, is_active FROM agent_status_history WHERE agent_id = %s
         ORDER BY sync_date""",
+    "timeline": _TIMELINE,
     "quarantine": """SELECT sync_day, error_type, source_file, record_index, error_message FROM agent_pipeline_errors
         WHERE agent_id = %s ORDER BY id""",
 }
@@ -161,10 +225,38 @@ def run(settings: Settings, run_id: int, limit: int) -> Row:
         return found[0] | details | {"changes": changes}
 
 
-def groups(settings: Settings) -> list[Row]:
-    """All groups by name, each with its parent and how many members it has, and how many of them are active."""
+def status_on(settings: Settings, on: date) -> Row:
+    """Counts of what was true on a date, and which published date of each pipeline says so.
+
+    Raises:
+        UsageError: nothing was published up to then.
+    """
     with reading(settings) as connection:
-        return fetch(connection, _GROUPS)
+        _check_published(connection, on)
+        facts = {label: fetch(connection, select, {"on": on})[0]["count"] for label, select in _FACTS_ON.items()}
+        return {"on": on, "facts": facts, "pipelines": fetch(connection, _PUBLISHED_ON, {"on": on})}
+
+
+def groups(settings: Settings, on: date | None = None) -> list[Row]:
+    """All groups by name, each with its parent and how many members it has, and how many of them are active.
+
+    Raises:
+        UsageError: nothing was published up to the date that was asked for.
+    """
+    with reading(settings) as connection:
+        if on is None:
+            return fetch(connection, _GROUPS)
+        _check_published(connection, on)
+        return fetch(connection, _GROUPS_ON, {"on": on})
+
+
+def _check_published(connection: Connection, on: date) -> None:
+    ((first,),) = connection.execute("SELECT min(sync_date) FROM published_dates").fetchall()
+    if first is None or on < first:
+        raise UsageError(
+            f"Nothing was published up to {on}.",
+            f"The first date is {first}." if first else "Run `deskroll sync DATA --day DAY` first.",
+        )
 
 
 def agent(settings: Settings, who: str) -> Row:

@@ -125,6 +125,16 @@ def print_status(status: Row) -> None:
         table.say()
 
 
+def print_status_on(status: Row) -> None:
+    """The counts of a date, and from which days they are."""
+    say((f"As of {status['on']}", "bold"))
+    for label, count in status["facts"].items():
+        say(f"{label}: {count:,}")
+    for pipeline in status["pipelines"]:
+        incomplete = "" if pipeline["is_complete"] else ", of which a part was missing"
+        say(f"{pipeline['pipeline']}: as of {pipeline['sync_date']} ({pipeline['sync_day']}){incomplete}")
+
+
 def print_runs(runs: list[Row]) -> None:
     """The ledger, a line a run."""
     table = Columns("run", "day", "date", "status", "began", "seconds", "message", numbers=0)
@@ -300,7 +310,7 @@ def _group(group: Row) -> tuple[Part, Part]:
 
 
 def print_agent(story: Row) -> None:
-    """One agent's whole story: who it is, its roles and groups with their dates, its status day by day."""
+    """One agent's whole story: who it is, its roles and groups, and what changed when."""
     agent, details = story["agent"], (story["details"] or [{}])[0]
     say((agent["name"], "bold"), f" <{agent['email']}>, {agent['agent_id']}: {agent['status']}")
     for label, value in (agent | details | agent).items():  # the times that both have stand once, as the agent's own
@@ -317,10 +327,7 @@ def print_agent(story: Row) -> None:
         both = group["stated_by_agent"] and group["stated_by_group"]
         side = "" if both else f", which only the {'agent' if group['stated_by_agent'] else 'group'}'s record states"
         say(f"group {group['name'] or 'unknown'} ({group['group_id']}){side}")
-    for is_active, days in groupby(story["status_by_day"], key=lambda day: day["is_active"]):
-        dates = [day["sync_date"] for day in days]
-        span = f"{dates[0]} to {dates[-1]}" if len(dates) > 1 else str(dates[0])
-        say(f"{span}: {'active' if is_active else 'inactive'}")
+    _print_timeline(story["timeline"])
     if story["quarantine"] is None:
         say("quarantine: this user may not read it")
     for error in story["quarantine"] or ():
@@ -331,6 +338,14 @@ def print_agent(story: Row) -> None:
 
 
 _IN_TITLE = {"agent_id", "name", "email", "status", "deactivated", "source"}
+
+
+def _print_timeline(events: list[Row]) -> None:
+    for on, of_date in groupby(events, key=lambda event: event["date"]):
+        say((str(on), "bold"))
+        for event in of_date:
+            before = "" if event["before"] is None else f"{_short(event['before'])} → "
+            say(f"  {event['what']}: {before}{_value(event['after'])}")
 
 
 def print_text(text: str) -> None:

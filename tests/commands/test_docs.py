@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from deskroll.settings import Settings
 from deskroll.spec.contract import PARSE_ERROR, VALIDATION_ERROR, Contract
 from tests.helpers.databases import Database
 from tests.helpers.factories import Dump, agent
-from tests.helpers.runs import DAYS, SAMPLE, Shell, Sync
+from tests.helpers.runs import DAYS, SAMPLE, Shell, Sync, sync_into
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = [
@@ -165,6 +166,33 @@ def test_the_operations_page_has_the_grants_that_the_command_prints(
         printed = shell.run(*command.split()).stdout.replace(db.connection.info.dbname, "deskroll")
         text = with_block(text, command, printed)
     check("docs/operations.md", text, request)
+
+
+def test_the_page_for_auditors_has_the_answers_of_the_sample(db: Database, request: pytest.FixtureRequest) -> None:
+    for day, on in DAYS.items():
+        sync_into(db.url, str(SAMPLE), day, on)
+    page = (ROOT / "docs/audit.md").read_text()
+    queries = re.findall(r"```sql\n(.*?)```\n", page, re.DOTALL)
+    assert len(queries) == 7
+    for query in queries:
+        rows = [{name: _cell(value) for name, value in row.items()} for row in db.rows(query.replace("%", "%%"))]
+        lines = [list(rows[0]), *(list(row.values()) for row in rows)] if rows else [["(no rows)"]]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        answer = "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
+        before, found, after = page.partition(f"{query}```\n")
+        after = re.sub(r"\A\n```text\n.*?```\n", "", after, flags=re.DOTALL)
+        page = f"{before}{found}\n```text\n{answer}\n```\n{after}"
+    check("docs/audit.md", page, request)
+
+
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return ", ".join(value) or "-" if isinstance(value, list) else str(value)
 
 
 def test_the_readme_queries_answer_what_they_are_said_to(db: Database, dump: Dump, sync: Sync) -> None:

@@ -71,7 +71,10 @@ class Database:
         return {(row["agent_id"], row["role_id"]): row["status"] for row in rows}
 
     def role_history(self) -> list[tuple[Any, ...]]:
-        rows = self.rows("SELECT agent_id, role_id, action, extract(day FROM sync_date)::INT FROM agent_role_history")
+        rows = self.rows(
+            """SELECT agent_id, role_id, action, extract(day FROM sync_date)::INT FROM agent_role_history
+            ORDER BY sync_date, agent_id, role_id, action"""
+        )
         return [tuple(row.values()) for row in rows]
 
     def inactive_groups(self) -> set[int]:

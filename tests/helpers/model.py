@@ -382,6 +382,7 @@ class State:
     availability: dict[tuple[int, str], Row] = field(default_factory=dict)
     membership: set[tuple[int, int]] = field(default_factory=set)
     history: dict[tuple[int, date], bool] = field(default_factory=dict)
+    absence_counts: dict[date, bool] = field(default_factory=dict)  # of each date of agents that was published
     roles: dict[int, Row] = field(default_factory=dict)
     mapping: dict[tuple[int, int], tuple[str, bool, bool]] = field(default_factory=dict)
     role_history: list[tuple[Any, ...]] = field(default_factory=list)
@@ -526,19 +527,29 @@ def sync_agents(  # noqa: C901 - the rule, line by line
             faults = _list_faults(record, "availability", _channel) + _list_faults(record, "group_ids", _id)
             quarantine += [(record.file, record.index, "VALIDATION_ERROR", agent_id)] * faults
 
+    state.absence_counts[on] = absent_counts
+    recorded = master.valid().keys() | roster.valid().keys()
     for agent_id, row in state.agents.items():
         if not is_backfill:
-            is_active = row["status"] == "active"
-        elif said.get(agent_id) is not None:
-            is_active = bool(said[agent_id])
-        elif agent_id not in present and absent_counts:
-            is_active = False
-        else:
-            past = [when for (who, when) in state.history if who == agent_id and when <= on]
-            is_active = state.history[agent_id, max(past)] if past else False
-        state.history[agent_id, on] = is_active
+            state.history[agent_id, on] = row["status"] == "active"
+        elif agent_id in recorded or any(who == agent_id and when <= on for who, when in state.history):
+            is_missing = agent_id not in present and absent_counts
+            _write_history(state, agent_id, said.get(agent_id, False if is_missing else None), on)
 
     state.errors["agent", day] = quarantine
+
+
+def _write_history(state: State, agent_id: int, is_active: bool | None, on: date) -> None:
+    """Write the status that an old day tells, if it does, and that of later dates which knew nothing of the agent."""
+    past = [when for who, when in state.history if who == agent_id and when <= on]
+    if is_active is None:
+        is_active = state.history[agent_id, max(past)] if past else False
+    state.history[agent_id, on] = is_active
+    for later in sorted(when for when in state.absence_counts if when > on and not past):
+        if (agent_id, later) in state.history:
+            break
+        is_active = is_active and not state.absence_counts[later]
+        state.history[agent_id, later] = is_active
 
 
 def _status(is_active: bool) -> Row:
@@ -548,11 +559,10 @@ def _status(is_active: bool) -> Row:
 def sync_roles(state: State, roles: Folder, admin: Folder, day: str, on: date) -> None:
     is_backfill = state.begin("roles", on)
     state.errors["role", day] = roles.faults() + admin.faults()
-    if not is_backfill:
-        both = Folder(True, True, [*roles.records, *admin.records])
-        for role_id, record in both.valid().items():
-            if role_id not in state.roles or role_id not in both.doubtful():
-                state.roles[role_id] = record.values
+    both = Folder(True, True, [*roles.records, *admin.records])
+    for role_id, record in both.valid().items():
+        if role_id not in state.roles or (not is_backfill and role_id not in both.doubtful()):
+            state.roles[role_id] = record.values
 
 
 def sync_agent_roles(
@@ -651,15 +661,14 @@ def _transition(state: State, pair: tuple[int, int], action: str, day: str, on: 
     if of_date:
         state.role_history.remove(of_date[0])
     else:
-        state.role_history.append((*pair, action, on, day))
+        state.role_history.append((*pair, action, on))
 
 
 def link(state: State, day: str, on: date) -> None:
     """Make the links whose target has arrived."""
-    if on >= state.newest.get("agent_roles", on):
-        for pair, flags in list(state.waiting.items()):
-            if pair[0] in state.agents and pair[1] in state.roles:
-                _assign(state, pair, flags, day, on)
+    for pair, flags in list(state.waiting.items()):
+        if pair[0] in state.agents and pair[1] in state.roles:
+            _assign(state, pair, flags, day, on)
     if on >= state.newest.get("groups", on):
         arrived = {(g, a) for g, a in state.waiting_members if a in state.agents}
         state.group_membership |= arrived

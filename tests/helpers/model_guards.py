@@ -1,11 +1,13 @@
 """What the guards must refuse (docs/rules.md, rule 16), in plain Python."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.databases import Database
 from tests.helpers.model import Folder, State, check_agent, read_folder
 
 Keys = set[tuple[Any, ...]]
@@ -45,6 +47,26 @@ def is_mass_change(changed: int, before: int, most_rows: int) -> bool:
     return before > 0 and (changed > max(most_rows, before / 5) or (changed >= 3 and changed > before / 2))
 
 
+PUBLISHED = "SELECT sync_date FROM published_dates WHERE pipeline = %s"
+# Of what the guards count, the columns, the table and the condition.
+PERIODS = {
+    "agents": ("agent_id", "agent_periods", "true"),
+    "active": ("agent_id", "agent_periods", "is_active"),
+    "inactive": ("agent_id", "agent_periods", "NOT is_active"),
+    "memberships": ("agent_id, group_id", "agent_group_periods", "true"),
+    "roles": ("agent_id, role_id", "agent_role_periods", "true"),
+    "members": ("group_id, agent_id", "group_member_periods", "true"),
+    "parents": ("group_id", "group_periods", "parent_group_id IS NOT NULL"),
+}
+
+
+def is_empty(agents: Collection[Any], active: Keys, details: Folder, roster: Folder) -> bool:
+    """Whether a folder is empty that may not be."""
+    if active and any(f.found and not f.records for f in (details, roster)):
+        return True
+    return not agents and roster.found and not roster.records and bool(details.records)
+
+
 @dataclass
 class Guards:
     """What the newest date of each pipeline has changed so far, and how it was before it."""
@@ -59,13 +81,10 @@ class Guards:
         """Note what a sync changes; returns whether it must be refused."""
         details, roster, published = self._published(dump / f"sync-{day}", only)
         refused = False
-        if "agents" in published:
-            active = counted(old)["active"]
-            refused = bool(active) and any(f.found and not f.records for f in (details, roster))
-            refused = refused or (not old.agents and roster.found and not roster.records and bool(details.records))
+        if "agents" in published and on >= old.newest.get("agents", on):
+            refused = is_empty(old.agents, counted(old)["active"], details, roster)
         for pipeline in published & NAMES.keys():
             if on < old.newest.get(pipeline, on):
-                refused = (pipeline == "agents" and self._rewrites(old, new, on, most_rows)) or refused
                 continue
             names = NAMES[pipeline]
             if self.on.get(pipeline) != on:
@@ -82,6 +101,12 @@ class Guards:
             if on >= old.newest.get(pipeline, on):
                 names = NAMES[pipeline]
                 self.allowed |= {(name, key) for name in names for key in self.was_there.get(name, {})}
+
+    def of_old_date(self, db: Database, old: State, dump: Path, day: str, on: date, only: set[str] | None) -> "OldDate":
+        """What holds of the pipelines for which the date is an old one; to be made before the sync."""
+        details, roster, published = self._published(dump / f"sync-{day}", only)
+        pipelines = {name for name in published & NAMES.keys() if on < old.newest.get(name, on)}
+        return OldDate(db, on, pipelines, details, roster)
 
     def _published(self, folder: Path, only: set[str] | None) -> tuple[Folder, Folder, set[str]]:
         details = read_folder(folder, "agent_details", "agents", partial(check_agent, True))
@@ -131,19 +156,54 @@ class Guards:
         is_same_date = self.on.get("agents") == self.on.get("agent_roles")
         return name == "roles" and is_same_date and self.was_there.get("agents", {}).get(key[:1]) is False
 
-    @staticmethod
-    def _rewrites(old: State, new: State, on: date, most_rows: int) -> bool:
-        """Whether the history of an old date changes too much, against the date before it and against what it was."""
-        dates = {at for _, at in new.history if at != on}
-        earlier = max((at for at in dates if at < on), default=min((at for at in dates if at > on), default=None))
-        now = {agent_id: is_active for (agent_id, at), is_active in new.history.items() if at == on}
-        had = {agent_id: is_active for (agent_id, at), is_active in old.history.items() if at == on}
-        compared = {a: old.history.get((a, earlier)) if earlier else None for a in now}
-        flipped = {a: had[a] for a in now if a in had and had[a] != now[a]}
-        for state in (True, False):
-            was = {a for a, is_active in (compared | flipped).items() if is_active is state}
-            lost = {a for a in was if now[a] is not state}
-            lost_before = {a for a in had if compared[a] is state and had[a] is not state}
-            if len(lost) > len(lost_before) and is_mass_change(len(lost), len(was), most_rows):
-                return True
-        return False
+
+@dataclass
+class OldDate:
+    """What guards must make of an old date: by its periods, before a run and after it, and those of another date."""
+
+    db: Database
+    on: date
+    pipelines: set[str]
+    details: Folder
+    roster: Folder
+    was_lost: dict[str, Keys] = field(default_factory=dict)
+    has_empty: bool = False
+
+    def __post_init__(self) -> None:
+        self.was_lost = {name: differ for name, (differ, _) in self._compare().items()}
+        for pipeline in self.pipelines:
+            if not self.db.rows(f"{PUBLISHED} AND sync_date = %s", pipeline, self.on):
+                self.was_lost |= {name: set() for name in (*NAMES[pipeline], "roles gained")}
+        if "agents" in self.pipelines:
+            self.has_empty = is_empty(
+                self._on("agents", self.on), self._on("active", self.on), self.details, self.roster
+            )
+
+    def must_refuse(self, most_rows: int) -> bool:
+        """Whether the run since then changed too much of the date."""
+        return self.has_empty or any(
+            len(differ) > len(self.was_lost[name]) and is_mass_change(len(differ), before, most_rows)
+            for name, (differ, before) in self._compare().items()
+        )
+
+    def _compare(self) -> dict[str, tuple[Keys, int]]:
+        """What the date lost, and which roles it gained, of how many on the date that it is compared with."""
+        found = {}
+        for pipeline in self.pipelines:
+            dates = {row["sync_date"] for row in self.db.rows(PUBLISHED, pipeline)} - {self.on}
+            older = {other for other in dates if other < self.on}
+            compared = max(older) if older else min(dates)
+            known = self._on("agents", compared)
+            for name in set(NAMES[pipeline]) - {"agents"}:
+                was, now = self._on(name, compared), self._on(name, self.on)
+                newcomers = {key for key in was ^ now if name == "roles" and key[:1] not in known}
+                found[name] = (was - now - newcomers, len(was))
+                if name == "roles":
+                    found["roles gained"] = (now - was - newcomers, len(was))
+        return found
+
+    def _on(self, name: str, at: date) -> Keys:
+        columns, table, condition = PERIODS[name]
+        query = f"""SELECT {columns} FROM {table}
+            WHERE {condition} AND valid_from <= %s AND coalesce(valid_to, 'infinity') > %s"""
+        return {tuple(row.values()) for row in self.db.rows(query, at, at)}

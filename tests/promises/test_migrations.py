@@ -1,6 +1,7 @@
 """The tables brought up to date: all or nothing, beside others' tables, by newer and older versions, after a move."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from deskroll.errors import DatabaseError
 from deskroll.postgres import database, migrations
 from deskroll.postgres.server import binaries
 from tests.helpers.databases import Database, drop_database, url_of
+from tests.helpers.factories import Dump, agent
 from tests.helpers.runs import DAYS, SAMPLE, Shell, sync_into
 from tests.helpers.servers import another_server, other_servers
 
@@ -36,6 +38,27 @@ def bare(server: str) -> Iterator[Database]:
     drop_database(server, name)
 
 
+# Two agents on three dates, as the tables of history had them: the first is away on the second date.
+HISTORY = """
+INSERT INTO agents (agent_id, email, name, deactivated, status, as_of, sync_day, source)
+SELECT n, 'agent' || n || '@example.com', 'Agent ' || n, false, 'active', '2026-01-07', 'day3', 'api'
+FROM generate_series(1, 2) AS n;
+INSERT INTO roles (role_id, name) VALUES (10, 'Role 10'), (11, 'Role 11');
+INSERT INTO agent_status_history (agent_id, sync_date, is_active)
+SELECT agent_id, sync_date, agent_id = 2 OR sync_date <> '2026-01-06'
+FROM agents CROSS JOIN (VALUES (DATE '2026-01-05'), ('2026-01-06'), ('2026-01-07')) AS day (sync_date);
+INSERT INTO agent_role_history (agent_id, role_id, action, action_at, sync_date, sync_day) VALUES
+    (1, 10, 'assigned', '2026-01-05 21:00Z', '2026-01-05', 'day1'),
+    (1, 11, 'assigned', '2026-01-05 21:00Z', '2026-01-05', 'day1'),
+    (1, 10, 'removed', '2026-01-06 21:00Z', '2026-01-06', 'day2'),
+    (1, 10, 'assigned', '2026-01-07 21:00Z', '2026-01-07', 'day3'),
+    (1, 11, 'removed', '2026-01-07 21:00Z', '2026-01-07', 'day3');
+INSERT INTO agent_role_mapping (
+    agent_id, role_id, status, assigned_at, removed_at, stated_by_agent, stated_by_role
+) VALUES
+    (1, 10, 'assigned', '2026-01-07 21:00Z', NULL, true, false),
+    (1, 11, 'removed', '2026-01-05 21:00Z', '2026-01-07 21:00Z', true, false);
+UPDATE sync_watermarks SET sync_date = '2026-01-07' WHERE pipeline IN ('agents', 'roles', 'agent_roles')"""
 PG_DUMP = str(binaries.folder() / "pg_dump")
 NUMBERED = sorted(migrations.MIGRATIONS.glob("*.sql"))
 
@@ -167,6 +190,43 @@ def test_a_database_of_any_earlier_version_becomes_what_a_new_one_is(
             migrations.migrate(connection)
         migrations.migrate(connection)
     assert schema_of(bare.url) == schema_of(db.url)
+
+
+def test_the_tables_of_history_become_periods_and_answer_as_before(
+    bare: Database, dump: Dump, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for path in NUMBERED[:8]:
+        shutil.copy(path, tmp_path / path.name)
+    (tmp_path / "routines").mkdir()
+    with database.connect(bare.url) as connection:
+        with monkeypatch.context() as earlier:
+            earlier.setattr(migrations, "MIGRATIONS", tmp_path)
+            earlier.setattr(migrations, "ROUTINES", tmp_path / "routines")
+            migrations.migrate(connection)
+        bare.connection.execute(HISTORY)
+        statuses = "SELECT agent_id, sync_date::TEXT, is_active FROM agent_status_history ORDER BY 1, 2"
+        roles = "SELECT agent_id, role_id, action, sync_date::TEXT FROM agent_role_history ORDER BY 1, 2, 4"
+        before = bare.rows(statuses), bare.rows(roles)
+        migrations.migrate(connection)
+    assert (bare.rows(statuses), bare.rows(roles)) == before
+    assert bare.one("SELECT count(*) FROM pg_class WHERE relname LIKE 'agent%_history' AND relkind = 'v'") == 2
+    times = "SELECT role_id, assigned_at::TEXT, removed_at::TEXT FROM agent_role_mapping ORDER BY role_id"
+    assert [tuple(row.values()) for row in bare.rows(times)] == [
+        (10, "2026-01-07 00:00:00+00", None), (11, "2026-01-05 00:00:00+00", "2026-01-07 00:00:00+00"),
+    ]  # fmt: skip
+    periods = (
+        "SELECT valid_from::TEXT, valid_to::TEXT, is_active, name FROM agent_periods WHERE agent_id = 1 ORDER BY 1"
+    )
+    assert [tuple(row.values()) for row in bare.rows(periods)] == [
+        ("2026-01-05", "2026-01-06", True, "Agent 1"),
+        ("2026-01-06", "2026-01-07", False, "Agent 1"),
+        ("2026-01-07", None, True, "Agent 1"),
+    ]
+    dump.write("day1", "agent_details", [agent(1, role_ids=[10]), agent(2, contact={"name": "New name"})])
+    sync_into(bare.url, str(dump.path), "day1", "2026-01-08")
+    assert bare.one("SELECT name FROM agents_on('2026-01-07') WHERE agent_id = 2") == "Agent 2"
+    assert bare.one("SELECT name FROM agents_on('2026-01-08') WHERE agent_id = 2") == "New name"
+    assert bare.rows(roles) == before[1]
 
 
 def test_a_view_that_a_migration_drops_may_be_read_by_whoever_might_before(

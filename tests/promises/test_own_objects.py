@@ -119,7 +119,7 @@ def test_no_statement_passes_over_a_row_because_of_somebody_elses_index() -> Non
 
 @pytest.mark.parametrize(
     ("table", "partition"),
-    [("agents", True), ("agent_status_history", True), ("transactions", False)],
+    [("agents", True), ("agent_periods", True), ("transactions", False)],
 )
 def test_a_table_that_is_no_plain_one_is_refused(table: str, partition: bool, db: Database, shell: Shell) -> None:
     if partition:

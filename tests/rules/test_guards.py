@@ -274,7 +274,8 @@ class TestBackfills:
         with pytest.raises(Refused):
             sync("day6", "2026-01-06")
         sync("day7", "2026-01-07")
-        with pytest.raises(Refused, match=r"20 of 30 agents active on that date would become inactive in the history"):
+        where = r"on 2026-01-06, compared with 2026-01-05"
+        with pytest.raises(Refused, match=rf"20 of 30 active agents would be deactivated \(67 %\) {where}"):
             sync("day6", "2026-01-06")
         assert self.inactive(db, 6) == 0
         sync("day6", "2026-01-06", allow_mass_change=True)
@@ -290,28 +291,56 @@ class TestBackfills:
         (change,) = [c for c in outcome.published.changes if c.change == "history changed"]
         assert (change.count, change.examples[0]) == (10, "Agent 20 <a20@example.com>")
         write(dump, "day6", people(11))
-        with pytest.raises(Refused, match="19 of 30 agents active on that date"):
+        with pytest.raises(Refused, match="19 of 30 active agents would be deactivated"):
             sync("day6", "2026-01-06")
         assert self.inactive(db, 6) == 10
 
     def test_an_old_day_that_brings_back_many_is_refused(self, db: Database, dump: Dump, sync: Sync) -> None:
-        for number, count in ((5, 30), (6, 5), (7, 5)):
+        for number, count in ((4, 30), (5, 5), (7, 5)):
             write(dump, f"day{number}", people(count))
             sync(f"day{number}", f"2026-01-0{number}", allow_mass_change=True)
         write(dump, "day6", people(30))
-        with pytest.raises(Refused, match="25 of 25 agents inactive on that date would become active in the history"):
+        with pytest.raises(Refused, match="25 of 25 inactive agents would become active again"):
             sync("day6", "2026-01-06")
-        assert self.inactive(db, 6) == 25
+        assert self.inactive(db, 7) == 25
+        assert db.one("SELECT count(*) FROM published_dates WHERE sync_date = '2026-01-06'") == 0
+
+    def test_an_old_day_that_is_corrected_to_what_the_day_before_it_had_is_not(
+        self, db: Database, dump: Dump, sync: Sync
+    ) -> None:
+        for number, count in ((5, 30), (6, 5), (7, 30)):
+            write(dump, f"day{number}", people(count))
+            sync(f"day{number}", f"2026-01-0{number}", allow_mass_change=True)
+        write(dump, "day6", people(30))
+        sync("day6", "2026-01-06")
+        assert self.inactive(db, 6) == 0
+
+    def test_roles_and_memberships_of_an_old_day_are_guarded_too(self, db: Database, dump: Dump, sync: Sync) -> None:
+        for number in (5, 7):
+            dump.write(f"day{number}", "agent_details", [agent(n, role_ids=[1], group_ids=[2]) for n in range(4)])
+            dump.write(f"day{number}", "roles", [role(1)])
+            dump.write(f"day{number}", "admin_groups", [group(2, 0, 1, 2, 3), *(group(n, parent=2) for n in (3, 4, 5))])
+            sync(f"day{number}", f"2026-01-0{number}")
+        dump.write("day6", "agent_details", [agent(n, role_ids=[], group_ids=[]) for n in range(4)])
+        dump.write("day6", "admin_groups", [group(2), group(3), group(4), group(5)])
+        with pytest.raises(Refused) as refused:
+            sync("day6", "2026-01-06")
+        for what in ("role assignments", "memberships of agents in groups", "members of groups"):
+            assert f"4 of 4 {what} would be removed (100 %) on 2026-01-06, compared with 2026-01-05" in str(
+                refused.value
+            )
+        assert "3 of 3 parents of groups would be lost" in str(refused.value)
 
     def test_the_oldest_day_is_compared_with_the_one_after_it(self, db: Database, dump: Dump, sync: Sync) -> None:
         write(dump, "day6", people(30))
         sync("day6", "2026-01-06")
         write(dump, "day5", people(3))
-        with pytest.raises(Refused, match="27 of 30 agents active on that date"):
+        where = "on 2026-01-05, compared with 2026-01-06"
+        with pytest.raises(Refused, match=f"27 of 30 active agents would be deactivated .* {where}"):
             sync("day5", "2026-01-05")
         write(dump, "day5", people(28))
         sync("day5", "2026-01-05")
-        assert self.inactive(db, 5) == 2
+        assert len([on for _, on in db.history() if on == 5]) == 28
 
 
 class TestPlans:

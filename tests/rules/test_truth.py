@@ -104,6 +104,8 @@ class TestStatusAndValues:
     def test_a_backfill_tells_the_status_of_a_bad_record_too(self, db: Database, dump: Dump, sync: Sync) -> None:
         dump.write("day1", "agent_details", [agent(1), agent(2, deactivated=True, **BAD)])
         dump.write("day2", "agent_details", [agent(1), agent(2)])
+        dump.write("day0", "agent_details", [agent(1), agent(2)])
+        sync("day0", "2026-01-04")
         sync("day2", "2026-01-06")
         sync("day1", "2026-01-05")
         assert db.history()[2, 5] is False

@@ -46,15 +46,12 @@ AGENT_ROLES = Pipeline(
     publication=Publication(
         "agent_roles",
         file="012_upsert_agent_roles.sql",
-        tables={
-            "agent_role_mapping": ("agent_details.role_ids", "agents.role_ids", "admin_roles.agent_ids"),
-            "agent_role_history": (),
-        },
+        tables={"agent_role_mapping": ("agent_details.role_ids", "agents.role_ids", "admin_roles.agent_ids")},
         staging_tables={"agent_role_mapping": "stg_agent_roles"},
         key=("agent_id", "role_id"),
         label_sql="""SELECT agent.name || ': ' || role.name FROM agents AS agent CROSS JOIN roles AS role
         WHERE agent.agent_id = %s AND role.role_id = %s""",
-        tracked=(Tracked("agent_role_mapping", ("status",), changes=("assigned", "removed")),),
+        tracked=(Tracked("agent_role_mapping", ("status",), changes=("assigned", "removed", "history changed")),),
         refresh_sql="SELECT deskroll_link_agent_roles()",
         guards=(
             Guard("role assignments", "be removed", label_sql=membership("lose", "roles")),

@@ -157,7 +157,6 @@ AGENTS = Pipeline(
             "agent_details": ("agent_details",),
             "agent_availability": ("agent_details.availability", "agents.availability"),
             "agent_group_membership": ("agent_details.group_ids", "agents.group_ids"),
-            "agent_status_history": (),
         },
         key=("agent_id",),
         deactivating=("deactivated", "missing"),
@@ -193,8 +192,6 @@ AGENTS = Pipeline(
                 "active agents", "be deactivated", folders=("agent_details", "agents"), roster="agents", among="agents"
             ),
             Guard("inactive agents", "become active again"),
-            Guard("agents active on that date", "become inactive in the history"),
-            Guard("agents inactive on that date", "become active in the history"),
             Guard("memberships of agents in groups", "be removed", label_sql=membership("leave", "groups")),
             Guard("agents", "be added", is_gain=True, is_noted=True),
             Guard(

@@ -13,11 +13,11 @@ _EMPTIED: Final = {
     "agent_group_membership",
     "agent_group_periods",
     "agent_periods",
-    "agent_role_history",
     "agent_role_mapping",
     "agent_role_periods",
     "agent_role_periods_by_agent",
     "agent_role_periods_by_role",
+    "agent_role_periods_in_doubt",
     "budget_periods",
     "card_periods",
     "card_versions",
@@ -53,7 +53,17 @@ def to_sync(database: str, schema: str, role: str) -> str:
 
 def to_read(database: str, schema: str, role: str) -> str:
     """The SQL that lets a role read all but quarantine and staging: `status`, `runs`, `groups` and `agent` work."""
-    hidden = {"deskroll_migrations", "sync_context", "sync_contexts", "guarded_now", "guarded_changes"}
+    hidden = {
+        "deskroll_migrations",
+        "sync_context",
+        "sync_contexts",
+        "sync_neighbours",
+        "guarded_dates",
+        "guarded_now",
+        "guarded_periods",
+        "guarded_changes",
+        "quarantine",
+    }
     shown = [n for n in names() if not n.startswith("stg_") and not n.endswith("_errors") and n not in hidden]
     return "\n".join(
         [

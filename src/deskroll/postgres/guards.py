@@ -170,7 +170,9 @@ def _describe(connection: Connection, guard: Guard, now: Changed) -> str:
         counted = f"{now.changed} {guard.guarded} would {guard.would}, to {now.before} that were stored ({percent})"
     else:
         counted = f"{now.changed} of {now.before} {guard.guarded} would {guard.would} ({percent})"
-    return f"{counted}: {_names(connection, guard, now.changed)}"
+    old = connection.execute("SELECT sync_date, compared_with FROM guarded_dates").fetchone()
+    when = f" on {old[0]}, compared with {old[1]}" if old else ""
+    return f"{counted}{when}: {_names(connection, guard, now.changed)}"
 
 
 def _names(connection: Connection, guard: Guard, changed: int) -> str:

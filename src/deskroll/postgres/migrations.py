@@ -42,7 +42,7 @@ _GRANTS: Final = """SELECT format(
 FROM pg_class CROSS JOIN LATERAL aclexplode(relacl) AS granted
 WHERE relnamespace = current_schema()::REGNAMESPACE AND relname = ANY (%s) AND granted.grantee <> relowner"""
 _MADE: Final = re.compile(r"^CREATE (?:OR REPLACE )?(?:UNLOGGED )?(TABLE|VIEW) (\w+)", re.MULTILINE)
-_COMMENT: Final = re.compile(r"^COMMENT ON (?:TABLE|COLUMN) .*?';$", re.MULTILINE | re.DOTALL)
+_COMMENT: Final = re.compile(r"^(COMMENT ON (?:TABLE|COLUMN) (\w+).*?';)$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def scripts(folder: Path) -> list[Script]:
 def names(kind: str = "") -> list[str]:
     """The tables and views that deskroll makes; of one kind: TABLE or VIEW."""
     texts = [_LEDGER, *(s.up for folder in (MIGRATIONS, ROUTINES) for s in scripts(folder))]
-    return [name for text in texts for made, name in _MADE.findall(text) if kind in {"", made}]
+    found = {name: made for text in texts for made, name in _MADE.findall(text)}  # a table may have become a view
+    return [name for name, made in found.items() if kind in {"", made}]
 
 
 def migrate(connection: Connection) -> list[str]:
@@ -141,7 +142,8 @@ def _routines(connection: Connection) -> Script:
     Which collation a function takes depends on the server, and a database may have been moved from another. The
     comments come twice: tables that are made from another take over its comments in between, and then add their own.
     """
-    comments = [comment for s in scripts(MIGRATIONS) for comment in _COMMENT.findall(s.up)]
+    tables = set(names("TABLE"))
+    comments = [text for s in scripts(MIGRATIONS) for text, table in _COMMENT.findall(s.up) if table in tables]
     with explained():
         ((server,),) = connection.execute(
             """SELECT current_setting('server_version_num')::INT / 10000

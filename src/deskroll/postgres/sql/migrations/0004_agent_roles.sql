@@ -15,8 +15,8 @@ COMMENT ON TABLE agent_role_mapping IS 'Who holds which role, and who held it: o
 COMMENT ON COLUMN agent_role_mapping.agent_id IS 'The agent.';
 COMMENT ON COLUMN agent_role_mapping.role_id IS 'The role.';
 COMMENT ON COLUMN agent_role_mapping.status IS 'assigned, or removed.';
-COMMENT ON COLUMN agent_role_mapping.assigned_at IS 'When a sync last found the role assigned anew: action_at of that row of agent_role_history.';
-COMMENT ON COLUMN agent_role_mapping.removed_at IS 'When a sync found it removed; NULL while it is assigned.';
+COMMENT ON COLUMN agent_role_mapping.assigned_at IS 'Midnight (UTC) of the date on which the newest period of agent_role_periods began.';
+COMMENT ON COLUMN agent_role_mapping.removed_at IS 'Midnight (UTC) of the date on which that period ended; NULL while it is assigned.';
 COMMENT ON COLUMN agent_role_mapping.stated_by_agent IS 'Whether the agent''s record (role_ids) stated it, the last time that it said anything of its roles.';
 COMMENT ON COLUMN agent_role_mapping.stated_by_role IS 'Whether the role''s record (agent_ids) stated it, the last time that it said anything of its agents.';
 
@@ -106,7 +106,7 @@ CREATE UNLOGGED TABLE stg_agent_role_changes (
 COMMENT ON TABLE stg_agent_role_changes IS 'What the last publish did to the roles of agents, one row per pair that changed.';
 COMMENT ON COLUMN stg_agent_role_changes.agent_id IS 'The agent.';
 COMMENT ON COLUMN stg_agent_role_changes.role_id IS 'The role.';
-COMMENT ON COLUMN stg_agent_role_changes.change IS 'assigned, or removed.';
+COMMENT ON COLUMN stg_agent_role_changes.change IS 'assigned, removed, or history changed: not held now, and an older date tells that it was, or was not.';
 COMMENT ON COLUMN stg_agent_role_changes.stated_by_agent IS 'Whether the agent''s record states it, or stated it last.';
 COMMENT ON COLUMN stg_agent_role_changes.stated_by_role IS 'Whether the role''s record states it, or stated it last.';
 

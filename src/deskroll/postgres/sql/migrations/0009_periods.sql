@@ -121,6 +121,23 @@ COMMENT ON COLUMN agent_role_periods_by_role.agent_id IS 'The agent, known or no
 COMMENT ON COLUMN agent_role_periods_by_role.valid_from IS 'Sync date from which the row holds.';
 COMMENT ON COLUMN agent_role_periods_by_role.valid_to IS 'Sync date from which it holds no longer; NULL: it still holds.';
 
+CREATE TABLE agent_role_periods_in_doubt (
+    agent_id BIGINT NOT NULL,
+    role_id BIGINT NOT NULL,
+    valid_from DATE NOT NULL,
+    valid_to DATE,
+    PRIMARY KEY (agent_id, role_id, valid_from),
+    CHECK (valid_to > valid_from)
+);
+CREATE UNIQUE INDEX agent_role_periods_in_doubt_open
+ON agent_role_periods_in_doubt (agent_id, role_id) WHERE valid_to IS NULL;
+COMMENT ON TABLE agent_role_periods_in_doubt IS
+'When a role that neither record states was kept because a later download of the same date left it in doubt; agent_role_periods has all sides in one.';
+COMMENT ON COLUMN agent_role_periods_in_doubt.agent_id IS 'The agent.';
+COMMENT ON COLUMN agent_role_periods_in_doubt.role_id IS 'The role.';
+COMMENT ON COLUMN agent_role_periods_in_doubt.valid_from IS 'Sync date from which the row holds.';
+COMMENT ON COLUMN agent_role_periods_in_doubt.valid_to IS 'Sync date from which it holds no longer; NULL: it still holds.';
+
 CREATE TABLE agent_role_periods (
     agent_id BIGINT NOT NULL,
     role_id BIGINT NOT NULL,
@@ -244,7 +261,7 @@ COMMENT ON TABLE stg_agent_role_sides IS
 'Who says what of role assignments today: the agents that do not state all of theirs, and every role that is named.';
 COMMENT ON COLUMN stg_agent_role_sides.stated_by IS 'agent or role.';
 COMMENT ON COLUMN stg_agent_role_sides.id IS 'The agent or role; NULL: every other one.';
-COMMENT ON COLUMN stg_agent_role_sides.says IS 'all: its list has all there are; nothing: what it stated last still holds; gone: the day does not contain the agent.';
+COMMENT ON COLUMN stg_agent_role_sides.says IS 'all: its list has all there are; nothing: what it stated last still holds; unsure: so does what the other side takes back; gone: the day does not contain the agent.';
 
 -- What the tables of history knew becomes periods. What nobody wrote down, such as an earlier name, is not known.
 INSERT INTO published_dates (pipeline, sync_date, sync_day, source, run_id, is_complete)
@@ -290,7 +307,7 @@ ORDER BY changed.agent_id, changed.sync_date;
 INSERT INTO silent_periods (subject, id, valid_from)
 SELECT subject.name, period.agent_id::TEXT, period.valid_from
 FROM agent_periods AS period
-CROSS JOIN (VALUES ('agents'), ('agent_details'), ('agent_groups')) AS subject (name)
+CROSS JOIN (VALUES ('agents'), ('agent_details'), ('agent_groups'), ('gone_agents')) AS subject (name)
 JOIN agents AS agent ON agent.agent_id = period.agent_id
 WHERE period.valid_to IS NULL AND NOT period.is_active AND agent.as_of < period.valid_from;
 
@@ -373,8 +390,66 @@ FROM cards AS card;
 INSERT INTO card_versions (card_id, valid_from, ordered_time)
 SELECT card.card_id, card.as_of, card.ordered_time FROM cards AS card;
 
+-- The two become views of the periods. What other views ask of them is made anew with them.
+DROP VIEW IF EXISTS guarded_changes, guarded_now;
+DROP TABLE agent_status_history, agent_role_history;
+
+UPDATE agent_role_mapping SET
+    assigned_at = newest.valid_from::TIMESTAMP AT TIME ZONE 'UTC',
+    removed_at = newest.valid_to::TIMESTAMP AT TIME ZONE 'UTC'
+FROM (
+    SELECT DISTINCT ON (period.agent_id, period.role_id)
+        period.agent_id, period.role_id, period.valid_from, period.valid_to
+    FROM agent_role_periods AS period
+    ORDER BY period.agent_id ASC, period.role_id ASC, period.valid_from DESC
+) AS newest
+WHERE
+    agent_role_mapping.agent_id = newest.agent_id
+    AND agent_role_mapping.role_id = newest.role_id
+    AND (agent_role_mapping.status = 'removed') = (newest.valid_to IS NOT NULL);
+
 -- migrate:down
 
+CREATE TABLE agent_status_history (
+    agent_id BIGINT NOT NULL REFERENCES agents,
+    sync_date DATE NOT NULL,
+    is_active BOOLEAN NOT NULL,
+    PRIMARY KEY (sync_date, agent_id)
+);
+INSERT INTO agent_status_history (agent_id, sync_date, is_active)
+SELECT period.agent_id, published.sync_date, period.is_active
+FROM published_dates AS published
+JOIN agent_periods AS period
+    ON
+        period.valid_from <= published.sync_date
+        AND (period.valid_to IS NULL OR period.valid_to > published.sync_date)
+WHERE published.pipeline = 'agents';
+
+CREATE TABLE agent_role_history (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    agent_id BIGINT NOT NULL,
+    role_id BIGINT NOT NULL,
+    action TEXT NOT NULL CHECK (action IN ('assigned', 'removed')),
+    action_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    sync_date DATE NOT NULL,
+    sync_day TEXT NOT NULL
+);
+CREATE INDEX agent_role_history_agent ON agent_role_history (agent_id, role_id);
+INSERT INTO agent_role_history (agent_id, role_id, action, action_at, sync_date, sync_day)
+SELECT
+    transition.agent_id, transition.role_id, transition.action,
+    transition.sync_date::TIMESTAMP AT TIME ZONE 'UTC', transition.sync_date, transition.sync_date::TEXT
+FROM (
+    SELECT period.agent_id, period.role_id, 'assigned' AS action, period.valid_from AS sync_date
+    FROM agent_role_periods AS period
+    UNION ALL
+    SELECT period.agent_id, period.role_id, 'removed', period.valid_to
+    FROM agent_role_periods AS period
+    WHERE period.valid_to IS NOT NULL
+) AS transition
+ORDER BY transition.sync_date, transition.agent_id, transition.role_id;
+
 DROP TABLE stg_agent_role_sides, card_versions, card_periods, budget_periods, group_member_periods, group_periods;
-DROP TABLE agent_role_periods, agent_role_periods_by_role, agent_role_periods_by_agent, role_dates;
+DROP TABLE agent_role_periods, agent_role_periods_in_doubt, agent_role_periods_by_role, agent_role_periods_by_agent;
+DROP TABLE role_dates;
 DROP TABLE agent_group_periods, agent_periods, silent_periods, published_dates;

@@ -9,8 +9,8 @@ SELECT deskroll_begin('agents'::TEXT);
 
 SELECT deskroll_detach_keys(
     VARIADIC ARRAY[
-        'agents', 'agent_details', 'agent_availability', 'agent_group_membership', 'agent_status_history',
-        'agent_periods', 'agent_group_periods'
+        'agents', 'agent_details', 'agent_availability', 'agent_group_membership', 'agent_periods',
+        'agent_group_periods'
     ]::REGCLASS[]
 );
 
@@ -341,65 +341,6 @@ WHERE change.is_added
 ORDER BY change.agent_id, change.group_id;
 
 DROP TABLE agent_group_membership_changes, stale_agents;
-
--- One row per agent for the date. A backfill cannot ask `agents`, which is newer: it goes by what the day says and, if
--- the day cannot tell, by what was last known at that date.
-CREATE TEMP TABLE agent_status_backfilled AS
-SELECT
-    agent.agent_id,
-    CASE
-        WHEN today.deactivated IS NOT NULL THEN NOT today.deactivated
-        WHEN today.agent_id IS NULL AND context.is_complete THEN false
-        ELSE coalesce(
-            (
-                SELECT history.is_active
-                FROM agent_status_history AS history
-                WHERE history.agent_id = agent.agent_id AND history.sync_date <= context.sync_date
-                ORDER BY history.sync_date DESC
-                LIMIT 1
-            ),
-            false
-        )
-    END AS is_active
-FROM sync_context AS context
-CROSS JOIN agents AS agent
-LEFT JOIN stg_agents AS today ON today.agent_id = agent.agent_id
-WHERE context.is_backfill;
-
-INSERT INTO stg_agent_changes (agent_id, change, deactivated)
-SELECT today.agent_id, 'history changed', NOT today.is_active
-FROM sync_context AS context
-CROSS JOIN agent_status_backfilled AS today
-JOIN agent_status_history AS stored ON stored.sync_date = context.sync_date AND stored.agent_id = today.agent_id
-WHERE stored.is_active <> today.is_active;
-
-UPDATE agent_status_history SET is_active = today.is_active
-FROM (
-    SELECT agent.agent_id, context.sync_date, NOT agent.deactivated AS is_active
-    FROM sync_context AS context CROSS JOIN agents AS agent
-    WHERE NOT context.is_backfill
-    UNION ALL
-    SELECT backfilled.agent_id, context.sync_date, backfilled.is_active
-    FROM sync_context AS context CROSS JOIN agent_status_backfilled AS backfilled
-) AS today
-WHERE
-    agent_status_history.sync_date = today.sync_date
-    AND agent_status_history.agent_id = today.agent_id
-    AND agent_status_history.is_active <> today.is_active;
-
-INSERT INTO agent_status_history (agent_id, sync_date, is_active)
-SELECT agent.agent_id, context.sync_date, coalesce(backfilled.is_active, NOT agent.deactivated)
-FROM sync_context AS context
-CROSS JOIN agents AS agent
-LEFT JOIN agent_status_backfilled AS backfilled ON backfilled.agent_id = agent.agent_id
-WHERE
-    NOT EXISTS (
-        SELECT FROM agent_status_history AS stored
-        WHERE stored.sync_date = context.sync_date AND stored.agent_id = agent.agent_id
-    )
-ORDER BY agent.agent_id;
-
-DROP TABLE agent_status_backfilled;
 
 SELECT deskroll_track_agents();
 

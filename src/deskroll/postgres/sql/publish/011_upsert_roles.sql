@@ -13,19 +13,18 @@ FROM sync_context AS context
 CROSS JOIN stg_roles AS today
 LEFT JOIN roles AS role ON role.role_id = today.role_id
 WHERE
-    NOT context.is_backfill
+    -- Also a backfill adds one that was never seen: somebody may have held it.
+    role.role_id IS NULL
+    OR NOT context.is_backfill
+    AND NOT today.is_rejected
     AND (
-        role.role_id IS NULL
-        OR NOT today.is_rejected
-        AND (
-            -- columns of roles but role_id: today.{}
-            today.name, today.description, today.is_default, today.agent_type, today.created_at, today.updated_at
-            -- end of columns
-        ) IS DISTINCT FROM (
-            -- columns of roles but role_id: role.{}
-            role.name, role.description, role.is_default, role.agent_type, role.created_at, role.updated_at
-            -- end of columns
-        )
+        -- columns of roles but role_id: today.{}
+        today.name, today.description, today.is_default, today.agent_type, today.created_at, today.updated_at
+        -- end of columns
+    ) IS DISTINCT FROM (
+        -- columns of roles but role_id: role.{}
+        role.name, role.description, role.is_default, role.agent_type, role.created_at, role.updated_at
+        -- end of columns
     );
 
 INSERT INTO roles (

@@ -1,4 +1,4 @@
--- Carry today's roles of agents into agent_role_mapping, and note each transition in agent_role_history.
+-- Carry today's roles of agents into agent_role_mapping, and when they were held into agent_role_periods.
 --
 -- By hand, after `deskroll stage DATA --day day1 --only agent_roles`, in one transaction:
 --     deskroll sql agent_roles | psql "$(deskroll db url)"
@@ -7,8 +7,8 @@ SELECT deskroll_begin('agent_roles'::TEXT);
 
 SELECT deskroll_detach_keys(
     VARIADIC ARRAY[
-        'agent_role_mapping', 'agent_role_history', 'agent_role_periods', 'agent_role_periods_by_agent',
-        'agent_role_periods_by_role'
+        'agent_role_mapping', 'agent_role_periods', 'agent_role_periods_by_agent', 'agent_role_periods_by_role',
+        'agent_role_periods_in_doubt'
     ]::REGCLASS[]
 );
 
@@ -50,33 +50,9 @@ WHERE
     )
 ORDER BY today.agent_id, today.role_id;
 
-UPDATE agent_role_mapping SET
-    stated_by_agent = today.stated_by_agent,
-    stated_by_role = today.stated_by_role
-FROM sync_context AS context
-CROSS JOIN stg_agent_roles AS today
-WHERE
-    NOT context.is_backfill
-    AND agent_role_mapping.agent_id = today.agent_id
-    AND agent_role_mapping.role_id = today.role_id
-    AND agent_role_mapping.status = today.status
-    AND (today.stated_by_agent, today.stated_by_role)
-    IS DISTINCT FROM (agent_role_mapping.stated_by_agent, agent_role_mapping.stated_by_role);
+SELECT deskroll_track_agent_roles();
 
-TRUNCATE stg_agent_role_changes;
-
-INSERT INTO stg_agent_role_changes (agent_id, role_id, change, stated_by_agent, stated_by_role)
-SELECT today.agent_id, today.role_id, today.status, today.stated_by_agent, today.stated_by_role
-FROM sync_context AS context
-CROSS JOIN stg_agent_roles AS today
-JOIN agents AS agent ON agent.agent_id = today.agent_id
-JOIN roles AS role ON role.role_id = today.role_id
-LEFT JOIN agent_role_mapping AS stored ON stored.agent_id = today.agent_id AND stored.role_id = today.role_id
-WHERE
-    NOT context.is_backfill
-    AND coalesce(stored.status, 'removed') <> today.status;
-
-SELECT deskroll_add_arrived_agent_roles();
+SELECT deskroll_find_agent_role_changes();
 
 INSERT INTO sync_date_changes (guarded, id, other_id, pipeline, sync_date, was_there)
 SELECT
@@ -84,12 +60,13 @@ SELECT
     change.change = 'removed'
 FROM sync_context AS context
 CROSS JOIN stg_agent_role_changes AS change
-WHERE EXISTS (SELECT FROM agent_role_mapping)
+WHERE
+    NOT context.is_backfill
+    AND change.change <> 'history changed'
+    AND EXISTS (SELECT FROM agent_role_mapping)
 ON CONFLICT (guarded, id, other_id) DO NOTHING;
 
 SELECT deskroll_change_agent_roles();
-
-SELECT deskroll_track_agent_roles();
 
 SELECT deskroll_attach_keys();
 

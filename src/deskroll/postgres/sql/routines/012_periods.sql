@@ -7,6 +7,7 @@ SELECT
     context.sync_date,
     context.is_complete,
     same.sync_date IS NOT NULL AS was_published,
+    coalesce(same.is_complete, false) AS was_complete,
     -- What a sync day told of budgets and cards, tran/ of the same date does not change.
     context.source = 'tran' AND coalesce(same.source = 'api', false) AS is_second_to_api,
     (
@@ -21,6 +22,7 @@ COMMENT ON COLUMN sync_neighbours.pipeline IS 'Pipeline.';
 COMMENT ON COLUMN sync_neighbours.sync_date IS 'The date.';
 COMMENT ON COLUMN sync_neighbours.is_complete IS 'Whether absence from the day counts.';
 COMMENT ON COLUMN sync_neighbours.was_published IS 'Whether a run has published the date before.';
+COMMENT ON COLUMN sync_neighbours.was_complete IS 'Whether it has, and absence from that download counted.';
 COMMENT ON COLUMN sync_neighbours.is_second_to_api IS 'Whether tran/ is published for a date that a sync day has published.';
 COMMENT ON COLUMN sync_neighbours.next_date IS 'The next date that is published; NULL if there is none.';
 
@@ -216,6 +218,12 @@ END
 $$;
 COMMENT ON FUNCTION deskroll_new_period_changes IS 'Make the temporary table period_changes, for a table of periods.';
 
+CREATE OR REPLACE FUNCTION deskroll_midnight(of_date DATE)
+RETURNS TIMESTAMPTZ LANGUAGE sql IMMUTABLE AS $$
+    SELECT of_date::TIMESTAMP AT TIME ZONE 'UTC'
+$$;
+COMMENT ON FUNCTION deskroll_midnight IS 'The moment at which a date begins in UTC.';
+
 -- A day may say nothing of an id, or of nobody because the whole input of the subject is absent (*).
 CREATE OR REPLACE FUNCTION deskroll_told_again(of_subject TEXT, of_id TEXT, from_date DATE)
 RETURNS DATE LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
@@ -342,6 +350,7 @@ DROP FUNCTION deskroll_track_pairs;
 DROP FUNCTION deskroll_note_absent_input;
 DROP FUNCTION deskroll_note_silence;
 DROP FUNCTION deskroll_told_again;
+DROP FUNCTION deskroll_midnight;
 DROP FUNCTION deskroll_new_period_changes;
 DROP FUNCTION deskroll_assign_periods;
 DROP FUNCTION deskroll_replace_periods;

@@ -44,6 +44,29 @@ BEGIN
     CROSS JOIN (VALUES ('agents'), ('agent_details'), ('agent_groups')) AS subject (name)
     WHERE told.is_new AND day.next_date < coalesce(told.known_from, 'infinity');
     PERFORM deskroll_assign_periods('silent_periods'::REGCLASS);
+
+    -- On those the agent is gone; and on the date itself too, if an earlier download of it lacked the agent, once an older
+    -- date turns out to have the agent.
+    PERFORM deskroll_new_period_changes('silent_periods'::REGCLASS);
+    INSERT INTO period_changes (subject, id, valid_from, valid_to)
+    SELECT missing.subject, told.agent_id::TEXT, missing.valid_from, missing.valid_to
+    FROM sync_neighbours AS day
+    CROSS JOIN told_agents AS told
+    CROSS JOIN LATERAL (
+        SELECT 'late_agents' AS subject, day.sync_date AS valid_from, day.next_date AS valid_to
+        WHERE day.was_complete
+        UNION ALL
+        SELECT 'gone_agents', min(complete.sync_date), told.known_from
+        FROM published_dates AS complete
+        WHERE
+            complete.pipeline = day.pipeline
+            AND complete.sync_date > day.sync_date
+            AND complete.sync_date < coalesce(told.known_from, 'infinity')
+            AND complete.is_complete
+        HAVING count(*) > 0
+    ) AS missing
+    WHERE told.is_new;
+    PERFORM deskroll_assign_periods('silent_periods'::REGCLASS);
 END
 $$;
 COMMENT ON FUNCTION deskroll_track_new_agents IS 'Begin the periods of agents that are new; for deskroll_track_agents().';
@@ -117,6 +140,11 @@ BEGIN
     WHERE told.is_active <> told.was_active;
     PERFORM deskroll_note_reach();
     PERFORM deskroll_assign_periods('agent_periods'::REGCLASS, ARRAY['is_active']::NAME[]);
+    INSERT INTO stg_agent_changes (agent_id, change, deactivated)
+    SELECT change.agent_id, 'history changed', NOT change.is_active
+    FROM sync_context AS context
+    CROSS JOIN period_changes AS change
+    WHERE context.is_backfill AND day.was_published;
 
     CREATE TEMP TABLE tellers AS
     SELECT told.agent_id AS id, told.has_values AS tells, told.is_new FROM told_agents AS told;
@@ -146,7 +174,21 @@ $$;
 COMMENT ON FUNCTION deskroll_track_agents IS
 'Carry what the day tells of agents, and of the groups in their own records, into agent_periods and agent_group_periods.';
 
+CREATE OR REPLACE VIEW agent_status_history AS
+SELECT period.agent_id, published.sync_date, period.is_active
+FROM published_dates AS published
+JOIN agent_periods AS period
+    ON
+        period.valid_from <= published.sync_date
+        AND (period.valid_to IS NULL OR period.valid_to > published.sync_date)
+WHERE published.pipeline = 'agents';
+COMMENT ON VIEW agent_status_history IS 'Who was active on which day: one row per agent that was known, and date that was published.';
+COMMENT ON COLUMN agent_status_history.agent_id IS 'The agent.';
+COMMENT ON COLUMN agent_status_history.sync_date IS 'The date.';
+COMMENT ON COLUMN agent_status_history.is_active IS 'Whether the agent was active.';
+
 -- migrate:down
 
+DROP VIEW agent_status_history;
 DROP FUNCTION deskroll_track_agents;
 DROP FUNCTION deskroll_track_new_agents;

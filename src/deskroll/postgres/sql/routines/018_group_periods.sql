@@ -59,7 +59,9 @@ BEGIN
     DROP TABLE tellers;
 
     CREATE TEMP TABLE tellers AS
-    SELECT told.group_id AS id, told.states_members AS tells, told.is_new FROM told_group_values AS told;
+    -- Of a group that an earlier download of the date lacked, that one told that it has no members.
+    SELECT told.group_id AS id, told.states_members AS tells, told.is_new AND NOT day.was_complete AS is_new
+    FROM told_group_values AS told;
     CREATE TEMP TABLE told_pairs AS
     SELECT today.group_id AS id, today.agent_id AS other_id FROM stg_group_membership AS today;
     PERFORM deskroll_track_pairs('group_member_periods'::REGCLASS, 'group_members'::TEXT);

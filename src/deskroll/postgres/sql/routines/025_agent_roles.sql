@@ -1,57 +1,67 @@
 -- migrate:up
 
-CREATE OR REPLACE FUNCTION deskroll_add_arrived_agent_roles()
-RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
-    INSERT INTO stg_agent_role_changes (agent_id, role_id, change, stated_by_agent, stated_by_role)
-    SELECT waiting.agent_id, waiting.role_id, 'assigned', waiting.stated_by_agent, waiting.stated_by_role
-    FROM sync_contexts AS context
-    CROSS JOIN unlinked_agent_roles AS waiting
-    JOIN agents AS agent ON agent.agent_id = waiting.agent_id
-    JOIN roles AS role ON role.role_id = waiting.role_id
-    LEFT JOIN stg_agent_role_changes AS change
-        ON change.agent_id = waiting.agent_id AND change.role_id = waiting.role_id
-    WHERE context.pipeline = 'agent_roles' AND NOT context.is_backfill AND change.agent_id IS NULL;
-$$;
-COMMENT ON FUNCTION deskroll_add_arrived_agent_roles IS
-'Add to stg_agent_role_changes the roles that waited, and whose agent and role are known now.';
+-- The mapping is the newest period of each pair. A pair that has none, as a later download of a date took back what an
+-- earlier one had assigned, was never assigned.
+CREATE OR REPLACE FUNCTION deskroll_find_agent_role_changes()
+RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM deskroll_merge_agent_roles();
+    CREATE TEMP TABLE next_agent_roles AS
+    SELECT DISTINCT ON (pair.agent_id, pair.role_id)
+        pair.agent_id, pair.role_id,
+        CASE WHEN period.agent_id IS NULL OR period.valid_to IS NOT NULL THEN 'removed' ELSE 'assigned' END AS status,
+        deskroll_midnight(period.valid_from) AS assigned_at,
+        deskroll_midnight(period.valid_to) AS removed_at,
+        -- What is removed keeps who stated it last.
+        CASE
+            WHEN period.valid_to IS NOT NULL AND stored.agent_id IS NOT NULL THEN stored.stated_by_agent
+            ELSE EXISTS (
+                SELECT FROM agent_role_periods_by_agent AS side
+                WHERE
+                    side.agent_id = pair.agent_id
+                    AND side.role_id = pair.role_id
+                    AND side.valid_to IS NOT DISTINCT FROM period.valid_to
+            )
+        END AS stated_by_agent,
+        CASE
+            WHEN period.valid_to IS NOT NULL AND stored.agent_id IS NOT NULL THEN stored.stated_by_role
+            ELSE EXISTS (
+                SELECT FROM agent_role_periods_by_role AS side
+                WHERE
+                    side.agent_id = pair.agent_id
+                    AND side.role_id = pair.role_id
+                    AND side.valid_to IS NOT DISTINCT FROM period.valid_to
+            )
+        END AS stated_by_role,
+        stored.agent_id IS NOT NULL AS is_stored,
+        stored.status AS was
+    FROM changed_agent_roles AS pair
+    LEFT JOIN agent_role_mapping AS stored ON stored.agent_id = pair.agent_id AND stored.role_id = pair.role_id
+    LEFT JOIN agent_role_periods AS period ON period.agent_id = pair.agent_id AND period.role_id = pair.role_id
+    WHERE stored.agent_id IS NOT NULL OR period.agent_id IS NOT NULL
+    ORDER BY pair.agent_id, pair.role_id, period.valid_from DESC;
+    DROP TABLE changed_agent_roles;
+    ANALYZE next_agent_roles;
 
--- A date has one transition of a pair at most, and none if the pair is at its end what it was before it: a corrected sync
--- of the newest date takes back what the wrong one did. The times in the mapping are those of its history.
+    TRUNCATE stg_agent_role_changes;
+    INSERT INTO stg_agent_role_changes (agent_id, role_id, change, stated_by_agent, stated_by_role)
+    SELECT
+        next.agent_id, next.role_id,
+        CASE WHEN 'assigned' IN (next.was, next.status) THEN next.status ELSE 'history changed' END,
+        next.stated_by_agent, next.stated_by_role
+    FROM next_agent_roles AS next
+    WHERE next.was IS DISTINCT FROM next.status OR next.assigned_at IS NULL;
+END
+$$;
+COMMENT ON FUNCTION deskroll_find_agent_role_changes IS
+'Work out the periods of roles of what has changed, and how agent_role_mapping follows: stg_agent_role_changes, and the temporary table next_agent_roles.';
+
 CREATE OR REPLACE FUNCTION deskroll_change_agent_roles()
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     DELETE FROM unlinked_agent_roles
     USING stg_agent_role_changes AS change
     WHERE unlinked_agent_roles.agent_id = change.agent_id AND unlinked_agent_roles.role_id = change.role_id;
-
-    WITH undone AS (
-        DELETE FROM agent_role_history
-        USING sync_contexts AS context, stg_agent_role_changes AS change
-        WHERE
-            context.pipeline = 'agent_roles'
-            AND agent_role_history.sync_date = context.sync_date
-            AND agent_role_history.agent_id = change.agent_id
-            AND agent_role_history.role_id = change.role_id
-        RETURNING agent_role_history.agent_id, agent_role_history.role_id
-    )
-    INSERT INTO agent_role_history (agent_id, role_id, action, sync_date, sync_day)
-    SELECT change.agent_id, change.role_id, change.change, context.sync_date, context.sync_day
-    FROM sync_contexts AS context
-    CROSS JOIN stg_agent_role_changes AS change
-    LEFT JOIN undone ON undone.agent_id = change.agent_id AND undone.role_id = change.role_id
-    WHERE context.pipeline = 'agent_roles' AND undone.agent_id IS NULL
-    ORDER BY change.agent_id, change.role_id;
-
-    CREATE TEMP TABLE next_agent_roles AS
-    SELECT
-        change.agent_id, change.role_id, change.change AS status, change.stated_by_agent, change.stated_by_role,
-        max(past.action_at) FILTER (WHERE past.action = 'assigned') AS assigned_at,
-        CASE
-            WHEN change.change = 'removed' THEN max(past.action_at) FILTER (WHERE past.action = 'removed')
-        END AS removed_at
-    FROM stg_agent_role_changes AS change
-    LEFT JOIN agent_role_history AS past ON past.agent_id = change.agent_id AND past.role_id = change.role_id
-    GROUP BY change.agent_id, change.role_id, change.change, change.stated_by_agent, change.stated_by_role;
 
     DELETE FROM agent_role_mapping
     USING next_agent_roles AS next
@@ -67,28 +77,33 @@ BEGIN
         stated_by_agent = next.stated_by_agent,
         stated_by_role = next.stated_by_role
     FROM next_agent_roles AS next
-    WHERE agent_role_mapping.agent_id = next.agent_id AND agent_role_mapping.role_id = next.role_id;
+    WHERE
+        agent_role_mapping.agent_id = next.agent_id
+        AND agent_role_mapping.role_id = next.role_id
+        AND (
+            agent_role_mapping.status, agent_role_mapping.assigned_at, agent_role_mapping.removed_at,
+            agent_role_mapping.stated_by_agent, agent_role_mapping.stated_by_role
+        ) IS DISTINCT FROM (
+            next.status, next.assigned_at, next.removed_at, next.stated_by_agent, next.stated_by_role
+        );
 
     INSERT INTO agent_role_mapping (agent_id, role_id, status, assigned_at, removed_at, stated_by_agent, stated_by_role)
     SELECT
         next.agent_id, next.role_id, next.status, next.assigned_at, next.removed_at, next.stated_by_agent,
         next.stated_by_role
     FROM next_agent_roles AS next
-    LEFT JOIN agent_role_mapping AS stored ON stored.agent_id = next.agent_id AND stored.role_id = next.role_id
-    WHERE next.assigned_at IS NOT NULL AND stored.agent_id IS NULL
+    WHERE next.assigned_at IS NOT NULL AND NOT next.is_stored
     ORDER BY next.agent_id, next.role_id;
 
     DROP TABLE next_agent_roles;
 END
 $$;
 COMMENT ON FUNCTION deskroll_change_agent_roles IS
-'Carry stg_agent_role_changes out.';
+'Carry what deskroll_find_agent_role_changes() found into agent_role_mapping.';
 
 CREATE OR REPLACE FUNCTION deskroll_link_agent_roles()
 RETURNS VOID LANGUAGE sql SET search_path FROM CURRENT AS $$
-    TRUNCATE stg_agent_role_changes;
-    SELECT deskroll_merge_agent_roles();
-    SELECT deskroll_add_arrived_agent_roles();
+    SELECT deskroll_find_agent_role_changes();
     SELECT deskroll_change_agent_roles();
 $$;
 COMMENT ON FUNCTION deskroll_link_agent_roles IS
@@ -98,4 +113,4 @@ COMMENT ON FUNCTION deskroll_link_agent_roles IS
 
 DROP FUNCTION deskroll_link_agent_roles;
 DROP FUNCTION deskroll_change_agent_roles;
-DROP FUNCTION deskroll_add_arrived_agent_roles;
+DROP FUNCTION deskroll_find_agent_role_changes;

@@ -83,11 +83,11 @@ RETURNS SETOF TEXT LANGUAGE sql SET search_path FROM CURRENT AS $$
             counted.user_id, counted.agent_id, counted.active, counted.known_id, counted.fits_known
         FROM counted
         LEFT JOIN LATERAL (
-            SELECT max(history.sync_date) AS sync_date
-            FROM agent_status_history AS history
-            WHERE counted.active = 0 AND history.agent_id = counted.agent_id AND history.is_active
+            SELECT max(period.valid_to) AS active_until
+            FROM agent_periods AS period
+            WHERE counted.active = 0 AND period.agent_id = counted.agent_id AND period.is_active
         ) AS last ON true
-        ORDER BY counted.user_id, counted.deactivated, last.sync_date DESC NULLS LAST, counted.agent_id DESC
+        ORDER BY counted.user_id, counted.deactivated, last.active_until DESC NULLS LAST, counted.agent_id DESC
     ), matched AS (
         SELECT
             holder.user_id,
