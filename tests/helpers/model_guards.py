@@ -173,7 +173,8 @@ class OldDate:
         self.was_lost = {name: differ for name, (differ, _) in self._compare().items()}
         for pipeline in self.pipelines:
             if not self.db.rows(f"{PUBLISHED} AND sync_date = %s", pipeline, self.on):
-                self.was_lost |= {name: set() for name in (*NAMES[pipeline], "roles gained")}
+                more = ("roles gained",) if pipeline == "agent_roles" else ()
+                self.was_lost |= {name: set() for name in (*NAMES[pipeline], *more)}
         if "agents" in self.pipelines:
             self.has_empty = is_empty(
                 self._on("agents", self.on), self._on("active", self.on), self.details, self.roster

@@ -187,6 +187,8 @@ BEGIN
         SELECT side.agent_id, side.role_id, side.valid_to FROM agent_role_periods_by_agent AS side
         UNION ALL
         SELECT side.agent_id, side.role_id, side.valid_to FROM agent_role_periods_by_role AS side
+        UNION ALL
+        SELECT side.agent_id, side.role_id, side.valid_to FROM agent_role_periods_in_doubt AS side
     ) AS side
     JOIN period_changes AS change
         ON change.id = CASE of_subject WHEN 'agent_doubt' THEN side.agent_id ELSE side.role_id END::TEXT
@@ -203,9 +205,6 @@ DECLARE
     day sync_neighbours;
 BEGIN
     SELECT * INTO STRICT day FROM sync_neighbours;
-    IF NOT day.was_published THEN
-        RETURN;
-    END IF;
     PERFORM deskroll_new_period_changes('agent_role_periods_in_doubt'::REGCLASS);
     INSERT INTO period_changes (agent_id, role_id, valid_from, valid_to, is_present)
     WITH doubtful AS (
@@ -219,7 +218,7 @@ BEGIN
         UNION
         SELECT doubtful.agent_id, doubtful.role_id FROM doubtful
     ) AS pair
-    JOIN agent_role_periods AS held
+    LEFT JOIN agent_role_periods AS held
         ON
             held.agent_id = pair.agent_id
             AND held.role_id = pair.role_id
@@ -231,7 +230,9 @@ BEGIN
     LEFT JOIN stg_agent_role_sides AS rest ON rest.stated_by = 'role' AND rest.id IS NULL
     CROSS JOIN LATERAL (
         SELECT
-            coalesce(own.says = 'unsure', false) OR coalesce(theirs.says, rest.says, '') = 'unsure' AS is_kept
+            day.was_published
+            AND held.agent_id IS NOT NULL
+            AND (coalesce(own.says = 'unsure', false) OR coalesce(theirs.says, rest.says, '') = 'unsure') AS is_kept
     ) AS now
     WHERE now.is_kept <> (doubtful.agent_id IS NOT NULL);
     INSERT INTO changed_agent_roles (agent_id, role_id)
