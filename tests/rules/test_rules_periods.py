@@ -73,14 +73,15 @@ ROSTER = folder(id=people, email=st.just("e"), name=either, optional={"role_ids"
 
 @st.composite
 def dumps(draw: st.DrawFn) -> tuple[list[dict[str, Records | None]], list[int]]:
-    """Days, each with the number of its date: a date may be downloaded again."""
+    """Days, each with the number of its date: a date may be downloaded again, once."""
     has_roster = draw(st.booleans())  # a day without the folder, after one with it, is incomplete
     days = []
     for _ in range(draw(st.integers(2, 4))):
         day: dict[str, Records | None] = {name: draw(st.none() | found | found) for name, found in FOLDERS.items()}
         day["agents"] = draw(ROSTER) if has_roster else None
         days.append(day)
-    return days, [draw(st.integers(1, 4)) for _ in days]
+    numbers = st.lists(st.integers(1, 4), min_size=len(days), max_size=len(days))
+    return days, draw(numbers.filter(lambda some: max(map(some.count, some)) <= 2))
 
 
 def published(db: Database, dump: Path, order: list[tuple[str, date]]) -> dict[str, set[tuple[Any, ...]]]:
