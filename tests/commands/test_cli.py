@@ -251,7 +251,7 @@ def test_a_full_server_is_told_and_changes_nothing(shell: Shell, dump: Dump, db:
         """CREATE FUNCTION full_disk() RETURNS TRIGGER LANGUAGE plpgsql AS
         $$ BEGIN RAISE disk_full USING MESSAGE = 'could not extend file: No space left on device'; END $$"""
     )
-    db.connection.execute("CREATE TRIGGER full_disk BEFORE INSERT ON agent_status_history EXECUTE FUNCTION full_disk()")
+    db.connection.execute("CREATE TRIGGER full_disk BEFORE INSERT ON agent_periods EXECUTE FUNCTION full_disk()")
     done = shell.run("sync", dump.path, "--day", "day1")
     assert done.returncode == 1
     assert "PostgreSQL has no room left: could not extend file: No space left on device\n" in done.stderr
@@ -442,13 +442,13 @@ def test_a_lost_connection_is_told_and_changes_nothing(shell: Shell, dump: Dump,
         """CREATE FUNCTION cut() RETURNS TRIGGER LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"""
     )
-    db.connection.execute("CREATE TRIGGER cut BEFORE INSERT ON agent_status_history EXECUTE FUNCTION cut()")
+    db.connection.execute("CREATE TRIGGER cut BEFORE INSERT ON agent_periods EXECUTE FUNCTION cut()")
     done = shell.run("sync", dump.path, "--day", "day1")
     assert done.returncode == 1
     assert done.stderr.startswith("error: The connection to PostgreSQL was lost: "), done.stderr
     assert db.one("SELECT count(*) FROM agents") == 0
     assert db.one("SELECT status FROM sync_runs") == "failed"
-    db.connection.execute("DROP TRIGGER cut ON agent_status_history")
+    db.connection.execute("DROP TRIGGER cut ON agent_periods")
     assert shell.run("sync", dump.path, "--day", "day1").returncode == 0
     assert db.status() == {1: "active"}
 

@@ -44,8 +44,8 @@ def test_a_sync_runs_with_the_least_rights(role: str, db: Database) -> None:
     "statement",
     [
         "DELETE FROM agents",
-        "DELETE FROM agent_status_history",
-        "TRUNCATE agent_role_history",
+        "DELETE FROM published_dates",
+        "TRUNCATE agent_periods",
         "TRUNCATE transactions",
         "DELETE FROM sync_runs",
         "TRUNCATE agents",

@@ -197,8 +197,9 @@ def test_a_schema_named_like_the_user_does_not_come_before_ours(db: Database, ma
 
 def test_every_function_of_ours_looks_for_names_in_its_own_schema(db: Database) -> None:
     found = db.rows("SELECT proname, proconfig, prosrc FROM pg_proc WHERE proname LIKE 'deskroll%%'")
-    assert len(found) == 42
+    assert len(found) == 47
     qualified = {"deskroll_fold": "pg_catalog.lower", "deskroll_kind": "pg_catalog.upper"}  # inlined, for speed
+    qualified["deskroll_midnight"] = "AT TIME ZONE"  # which is always that of PostgreSQL
     for row in found:
         if row["proconfig"] != ["search_path=public, pg_temp"]:
             assert qualified[row["proname"]] in row["prosrc"]
