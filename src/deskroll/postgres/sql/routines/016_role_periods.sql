@@ -205,6 +205,7 @@ DECLARE
     day sync_neighbours;
 BEGIN
     SELECT * INTO STRICT day FROM sync_neighbours;
+    ANALYZE changed_agent_roles;
     PERFORM deskroll_new_period_changes('agent_role_periods_in_doubt'::REGCLASS);
     INSERT INTO period_changes (agent_id, role_id, valid_from, valid_to, is_present)
     WITH doubtful AS (

@@ -6,6 +6,7 @@ CREATE OR REPLACE FUNCTION deskroll_find_agent_role_changes()
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM deskroll_merge_agent_roles();
+    ANALYZE changed_agent_roles;
     CREATE TEMP TABLE next_agent_roles AS
     SELECT DISTINCT ON (pair.agent_id, pair.role_id)
         pair.agent_id, pair.role_id,
@@ -15,29 +16,27 @@ BEGIN
         -- What is removed keeps who stated it last.
         CASE
             WHEN period.valid_to IS NOT NULL AND stored.agent_id IS NOT NULL THEN stored.stated_by_agent
-            ELSE EXISTS (
-                SELECT FROM agent_role_periods_by_agent AS side
-                WHERE
-                    side.agent_id = pair.agent_id
-                    AND side.role_id = pair.role_id
-                    AND side.valid_to IS NOT DISTINCT FROM period.valid_to
-            )
+            ELSE own.agent_id IS NOT NULL
         END AS stated_by_agent,
         CASE
             WHEN period.valid_to IS NOT NULL AND stored.agent_id IS NOT NULL THEN stored.stated_by_role
-            ELSE EXISTS (
-                SELECT FROM agent_role_periods_by_role AS side
-                WHERE
-                    side.agent_id = pair.agent_id
-                    AND side.role_id = pair.role_id
-                    AND side.valid_to IS NOT DISTINCT FROM period.valid_to
-            )
+            ELSE theirs.agent_id IS NOT NULL
         END AS stated_by_role,
         stored.agent_id IS NOT NULL AS is_stored,
         stored.status AS was
     FROM changed_agent_roles AS pair
     LEFT JOIN agent_role_mapping AS stored ON stored.agent_id = pair.agent_id AND stored.role_id = pair.role_id
     LEFT JOIN agent_role_periods AS period ON period.agent_id = pair.agent_id AND period.role_id = pair.role_id
+    LEFT JOIN agent_role_periods_by_agent AS own
+        ON
+            own.agent_id = pair.agent_id
+            AND own.role_id = pair.role_id
+            AND own.valid_to IS NOT DISTINCT FROM period.valid_to
+    LEFT JOIN agent_role_periods_by_role AS theirs
+        ON
+            theirs.agent_id = pair.agent_id
+            AND theirs.role_id = pair.role_id
+            AND theirs.valid_to IS NOT DISTINCT FROM period.valid_to
     WHERE stored.agent_id IS NOT NULL OR period.agent_id IS NOT NULL
     ORDER BY pair.agent_id, pair.role_id, period.valid_from DESC;
     DROP TABLE changed_agent_roles;
