@@ -557,11 +557,11 @@ class TestOutput:
         ]  # fmt: skip
         days = [line.split()[:7] for line in lines if line.startswith("2026")]
         assert days == [
-            ["2026-01-05", "day1", "6", "0", "0", "0", "0"],
-            ["2026-01-06", "day2", "5", "2", "0", "0", "1"],
+            ["2026-01-05", "day1", "3", "0", "0", "0", "0"],
+            ["2026-01-06", "day2", "1", "2", "0", "0", "1"],
         ]
         assert lines[-1].startswith("2 days synced, 0 days unchanged and skipped, in ")
-        assert lines[-1].endswith("inserted 11, updated 2, removed 0, deactivated 0, quarantine 1")
+        assert lines[-1].endswith("inserted 4, updated 2, removed 0, deactivated 0, quarantine 1")
         assert again.stdout.splitlines()[2:4] == [
             "2026-01-05  day1  unchanged, skipped",
             "2026-01-06  day2  unchanged, skipped",
