@@ -41,7 +41,9 @@ _GRANTS: Final = """SELECT format(
 )
 FROM pg_class CROSS JOIN LATERAL aclexplode(relacl) AS granted
 WHERE relnamespace = current_schema()::REGNAMESPACE AND relname = ANY (%s) AND granted.grantee <> relowner"""
-_MADE: Final = re.compile(r"^CREATE (?:OR REPLACE )?(?:UNLOGGED )?(TABLE|VIEW) (\w+)", re.MULTILINE)
+_MADE: Final = re.compile(
+    r"^(?:CREATE (?:OR REPLACE )?(?:UNLOGGED )?(TABLE|VIEW) (\w+)|DROP TABLE ([\w, ]+);)", re.MULTILINE
+)
 _COMMENT: Final = re.compile(r"^(COMMENT ON (?:TABLE|COLUMN) (\w+).*?';)$", re.MULTILINE | re.DOTALL)
 
 
@@ -71,7 +73,12 @@ def scripts(folder: Path) -> list[Script]:
 def names(kind: str = "") -> list[str]:
     """The tables and views that deskroll makes; of one kind: TABLE or VIEW."""
     texts = [_LEDGER, *(s.up for folder in (MIGRATIONS, ROUTINES) for s in scripts(folder))]
-    found = {name: made for text in texts for made, name in _MADE.findall(text)}  # a table may have become a view
+    found: dict[str, str] = {}
+    for made, name, dropped in (match for text in texts for match in _MADE.findall(text)):
+        if made:
+            found[name] = made
+        for gone in dropped.split(", "):  # it may come back as a view
+            found.pop(gone, None)
     return [name for name, made in found.items() if kind in {"", made}]
 
 
