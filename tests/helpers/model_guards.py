@@ -198,7 +198,8 @@ class OldDate:
             for name in set(NAMES[pipeline]) - {"agents"}:
                 was, now = self._on(name, compared), self._on(name, self.on)
                 newcomers = {key for key in was ^ now if name == "roles" and key[:1] not in known}
-                found[name] = (was - now - newcomers, len(was))
+                is_news = name != "inactive" or compared < self.on
+                found[name] = (was - now - newcomers if is_news else set(), len(was))
                 if name == "roles":
                     found["roles gained"] = (now - was - newcomers, len(was))
         return found

@@ -123,7 +123,11 @@ SELECT
     coalesce(was.other_id, here.other_id),
     was.id IS NOT NULL,
     here.id IS NOT NULL,
-    coalesce(was.guarded, here.guarded) = 'role assignments' AND NOT EXISTS (
+    -- Of the oldest date it is no news that who has left since was there.
+    coalesce(was.guarded, here.guarded) = 'inactive agents' AND EXISTS (
+        SELECT FROM guarded_dates AS day WHERE day.compared_with > day.sync_date
+    )
+    OR coalesce(was.guarded, here.guarded) = 'role assignments' AND NOT EXISTS (
         SELECT
         FROM guarded_dates AS day
         JOIN agent_periods AS known ON known.valid_from <= day.compared_with
