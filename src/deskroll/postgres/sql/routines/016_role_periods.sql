@@ -29,19 +29,15 @@ CREATE OR REPLACE FUNCTION deskroll_sure_again(of_agent BIGINT, of_role BIGINT, 
 RETURNS DATE LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 DECLARE
     sure DATE := from_date;
-    unsure_until DATE;
+    agent_sure DATE;
 BEGIN
-    WHILE sure < 'infinity' LOOP
-        SELECT max(coalesce(doubt.valid_to, 'infinity')) INTO unsure_until
-        FROM silent_periods AS doubt
-        WHERE
-            (doubt.subject, doubt.id) IN (('agent_doubt', of_agent::TEXT), ('role_doubt', of_role::TEXT))
-            AND doubt.valid_from <= sure
-            AND (doubt.valid_to IS NULL OR doubt.valid_to > sure);
-        EXIT WHEN unsure_until IS NULL;
-        sure := unsure_until;
+    LOOP
+        agent_sure := deskroll_told_again('agent_doubt'::TEXT, of_agent::TEXT, sure);
+        sure := deskroll_told_again('role_doubt'::TEXT, of_role::TEXT, agent_sure);
+        -- When the role's doubts end later, the agent's record may be in doubt again.
+        EXIT WHEN sure IS NOT DISTINCT FROM agent_sure;
     END LOOP;
-    RETURN nullif(sure, 'infinity');
+    RETURN sure;
 END
 $$;
 COMMENT ON FUNCTION deskroll_sure_again IS
@@ -179,7 +175,7 @@ COMMENT ON FUNCTION deskroll_end_roles_of_missing IS
 CREATE OR REPLACE FUNCTION deskroll_note_doubt(of_subject TEXT)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    UPDATE tellers SET tells = tellers.is_sure;
+    UPDATE tellers SET tells = tellers.is_sure WHERE tellers.tells <> tellers.is_sure;
     PERFORM deskroll_note_silence(of_subject);
     INSERT INTO changed_agent_roles (agent_id, role_id)
     SELECT side.agent_id, side.role_id
@@ -256,17 +252,7 @@ BEGIN
     SELECT
         coalesce(stored.subject, 'gone_agents'), coalesce(gone.id::TEXT, stored.id), day.sync_date, day.next_date,
         gone.id IS NOT NULL
-    FROM (
-        SELECT side.id
-        FROM stg_agent_role_sides AS side
-        WHERE
-            side.stated_by = 'agent'
-            AND side.says = 'gone'
-            -- Nobody misses an agent who was not known yet.
-            AND EXISTS (
-                SELECT FROM agent_periods AS known WHERE known.agent_id = side.id AND known.valid_from <= day.sync_date
-            )
-    ) AS gone
+    FROM gone_agents AS gone
     FULL JOIN (
         SELECT silent.subject, silent.id
         FROM silent_periods AS silent
@@ -279,7 +265,8 @@ BEGIN
     PERFORM deskroll_assign_periods('silent_periods'::REGCLASS);
 END
 $$;
-COMMENT ON FUNCTION deskroll_note_gone IS 'Note which agents the day does not contain.';
+COMMENT ON FUNCTION deskroll_note_gone IS
+'Note which agents the day does not contain: the temporary table gone_agents (id) has them.';
 
 CREATE OR REPLACE FUNCTION deskroll_track_agent_roles()
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -359,24 +346,27 @@ BEGIN
     CROSS JOIN LATERAL (SELECT coalesce(side.says, rest.says, 'nothing') AS says) AS said
     WHERE one.id IS NOT NULL;
     PERFORM deskroll_track_pairs('agent_role_periods_by_role'::REGCLASS, 'role_agents'::TEXT);
-    -- The roles of an agent that is gone end, if their own records say nothing of it.
+    -- The roles of an agent that is gone end, if their own records say nothing of it. Nobody misses an agent who was not
+    -- known yet.
+    CREATE TEMP TABLE gone_agents AS
+    SELECT side.id
+    FROM stg_agent_role_sides AS side
+    WHERE
+        side.stated_by = 'agent'
+        AND side.says = 'gone'
+        AND EXISTS (
+            SELECT FROM agent_periods AS known WHERE known.agent_id = side.id AND known.valid_from <= day.sync_date
+        );
     INSERT INTO period_changes (role_id, agent_id, valid_from, valid_to, is_present)
     SELECT
         stored.role_id, stored.agent_id, day.sync_date,
         deskroll_told_again('role_agents'::TEXT, stored.role_id::TEXT, day.next_date), false
-    FROM stg_agent_role_sides AS gone
+    FROM gone_agents AS gone
     JOIN agent_role_periods_by_role AS stored ON stored.agent_id = gone.id
     LEFT JOIN tellers AS teller ON teller.id = stored.role_id AND teller.tells
     WHERE
-        gone.stated_by = 'agent'
-        AND gone.says = 'gone'
-        AND teller.id IS NULL
-        AND stored.valid_from <= day.sync_date AND (stored.valid_to IS NULL OR stored.valid_to > day.sync_date)
-        -- Nobody misses an agent who was not known yet.
-        AND EXISTS (
-            SELECT FROM agent_periods AS known
-            WHERE known.agent_id = gone.id AND known.valid_from <= day.sync_date
-        );
+        teller.id IS NULL
+        AND stored.valid_from <= day.sync_date AND (stored.valid_to IS NULL OR stored.valid_to > day.sync_date);
     INSERT INTO changed_agent_roles (agent_id, role_id)
     SELECT change.agent_id, change.role_id FROM period_changes AS change;
     PERFORM deskroll_assign_periods('agent_role_periods_by_role'::REGCLASS);
@@ -386,7 +376,7 @@ BEGIN
     END IF;
     PERFORM deskroll_note_absent_input('role_agents'::TEXT, is_absent);
     PERFORM deskroll_note_doubt('role_doubt'::TEXT);
-    DROP TABLE told_pairs, tellers;
+    DROP TABLE told_pairs, tellers, gone_agents;
 
     PERFORM deskroll_keep_roles_in_doubt();
 END

@@ -123,7 +123,7 @@ SELECT
     coalesce(was.other_id, here.other_id),
     was.id IS NOT NULL,
     here.id IS NOT NULL,
-    -- Of the oldest date it is no news that who has left since was there.
+    -- Agents who have left since the oldest date were active on it.
     coalesce(was.guarded, here.guarded) = 'inactive agents' AND EXISTS (
         SELECT FROM guarded_dates AS day WHERE day.compared_with > day.sync_date
     )
