@@ -46,16 +46,24 @@ class Scene:
         return crash_harness(url, self.day, fault, number, **options)
 
 
+# What a run tells its ledger before it publishes, without what no two runs have alike.
+_OF_RUNS = {
+    "sync_run_inputs": "input, found, complete, kept.files, bytes, records_read, valid, duplicates, rejected, unreadable",
+    "sync_run_guards": "kept.pipeline, guarded, is_gain, before, changed, share, threshold, refused, allowed",
+}
+
+
 def contents(url: str) -> dict[str, list[Any]]:
     """Everything that a run publishes, its ledger included, but for the rows of runs that failed."""
     db = Database(url)
     try:
         found = db.everything(BEGAN)
         found["sync_runs"] = [row for row in found["sync_runs"] if row["status"] != "failed"]
-        found["sync_run_inputs"] = db.rows(
-            """SELECT input, found, complete, files, bytes, records_read, valid, duplicates, rejected, unreadable
-            FROM sync_run_inputs JOIN sync_runs USING (run_id) WHERE status <> 'failed' ORDER BY run_id, input"""
-        )
+        for table, columns in _OF_RUNS.items():
+            found[table] = db.rows(
+                f"""SELECT {columns} FROM {table} AS kept JOIN sync_runs USING (run_id)
+                WHERE sync_runs.status <> 'failed' ORDER BY run_id, {columns}"""
+            )
         return {table: rows for table, rows in found.items() if not table.startswith("stg_")}
     finally:
         db.connection.close()

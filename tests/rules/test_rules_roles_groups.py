@@ -194,14 +194,14 @@ class TestRoles:
         sync("day2", "2026-01-06")
         assert db.roles() == {(1, 11): "removed", (2, 11): "assigned"}
 
-    def test_roles_in_a_backfill_stay(self, db: Database, dump: Dump, sync: Sync) -> None:
+    def test_roles_in_a_backfill_are_added_as_ended(self, db: Database, dump: Dump, sync: Sync) -> None:
         self.day(dump, "day1", [agent(1, role_ids=[10])])
         self.day(dump, "day2", [agent(1, role_ids=[11])])
         sync("day2", "2026-01-06")
-        before = db.role_history()
-        sync("day1", "2026-01-05")
         assert db.roles() == {(1, 11): "assigned"}
-        assert db.role_history() == before
+        sync("day1", "2026-01-05")
+        assert db.roles() == {(1, 10): "removed", (1, 11): "assigned"}
+        assert db.role_history() == [(1, 10, "assigned", 5), (1, 10, "removed", 6), (1, 11, "assigned", 6)]
 
     def test_roles_of_both_folders_the_newest_wins(self, db: Database, dump: Dump, sync: Sync) -> None:
         old, new = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
