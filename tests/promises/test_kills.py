@@ -48,8 +48,8 @@ class Scene:
 
 # What a run tells its ledger before it publishes, without what no two runs have alike.
 _OF_RUNS = {
-    "sync_run_inputs": "input, found, complete, kept.files, bytes, records_read, valid, duplicates, rejected, unreadable",
-    "sync_run_guards": "kept.pipeline, guarded, is_gain, before, changed, share, threshold, refused, allowed",
+    "sync_run_inputs": "input, found, complete, files, bytes, records_read, valid, duplicates, rejected, unreadable",
+    "sync_run_guards": "pipeline, guarded, is_gain, before, changed, share, threshold, refused, allowed",
 }
 
 
@@ -61,7 +61,7 @@ def contents(url: str) -> dict[str, list[Any]]:
         found["sync_runs"] = [row for row in found["sync_runs"] if row["status"] != "failed"]
         for table, columns in _OF_RUNS.items():
             found[table] = db.rows(
-                f"""SELECT {columns} FROM {table} AS kept JOIN sync_runs USING (run_id)
+                f"""SELECT {columns} FROM {table} JOIN sync_runs USING (run_id)
                 WHERE sync_runs.status <> 'failed' ORDER BY run_id, {columns}"""
             )
         return {table: rows for table, rows in found.items() if not table.startswith("stg_")}
