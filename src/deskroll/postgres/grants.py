@@ -34,7 +34,7 @@ _EMPTIED: Final = {
 
 
 def to_sync(database: str, schema: str, role: str) -> str:
-    """The SQL that lets a role run every command but `db migrate`."""
+    """The SQL that lets a role run every command but `db migrate` and `forget`."""
     tables = [name for name in names("TABLE") if name != "deskroll_migrations"]
     staging = [name for name in tables if name.startswith("stg_")]
     emptied = [name for name in tables if name.endswith("_errors") or name in _EMPTIED]

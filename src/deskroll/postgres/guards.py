@@ -1,7 +1,8 @@
 """The guards: how much a date may change before a person has to say that it is right."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -64,20 +65,31 @@ class GuardCheck:
     allowed: bool
 
 
-def count_changed(connection: Connection, guard: Guard) -> Changed:
-    """Count what the date that is being published has changed so far."""
+def count_changed(connection: Connection, guards: Collection[Guard], now: Mapping[str, int]) -> dict[Guard, Changed]:
+    """Count what the date that is being published has changed so far; `now` is what `count_now` counts."""
     with _hashed(connection):
-        row = connection.execute(
-            """SELECT
-                (SELECT count(*) FROM guarded_now AS here WHERE here.guarded = %(guarded)s)
-                + count(*) FILTER (WHERE was_there AND NOT is_there)
-                - count(*) FILTER (WHERE is_there AND NOT was_there),
-                count(*) FILTER (WHERE is_there <> was_there AND is_there = %(is_gain)s AND NOT is_allowed)
-            FROM guarded_changes WHERE guarded = %(guarded)s""",
-            {"guarded": guard.guarded, "is_gain": guard.is_gain},
-        ).fetchone()
-    assert row is not None
-    return Changed(*row)
+        rows = connection.execute(
+            """SELECT guarded, was_there, is_there, count(*), count(*) FILTER (WHERE NOT is_allowed)
+            FROM guarded_changes WHERE guarded = ANY (%s) GROUP BY guarded, was_there, is_there""",
+            [[guard.guarded for guard in guards]],
+        ).fetchall()
+    every = Counter({(name, is_there): count for name, was_there, is_there, count, _ in rows if is_there != was_there})
+    unasked = Counter(
+        {(name, is_there): count for name, was_there, is_there, _, count in rows if is_there != was_there}
+    )
+    return {
+        guard: Changed(now[name] + every[name, False] - every[name, True], unasked[name, guard.is_gain])
+        for guard in guards
+        for name in [guard.guarded]
+    }
+
+
+def count_now(connection: Connection, guarded: Iterable[str]) -> dict[str, int]:
+    """Count the rows that there are of what guards count, on the date if that is not the newest."""
+    names = sorted(set(guarded))
+    one = sql.SQL("SELECT {name}, count(*) FROM guarded_now WHERE guarded = {name}")
+    each = sql.SQL(" UNION ALL ").join(one.format(name=sql.Literal(name)) for name in names)
+    return dict(connection.execute(each).fetchall()) if names else {}
 
 
 @contextmanager
@@ -111,18 +123,17 @@ class Watch:
     def __init__(self, connection: Connection, guards: Iterable[Guard], changes: str) -> None:
         connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(changes)))  # it tells of an earlier run
         self._connection = connection
-        self._earlier = {guard: count_changed(connection, guard) for guard in guards}
+        self._guards = tuple(guards)
+        self._stored = count_now(connection, (name for g in self._guards for name in (g.guarded, g.among) if name))
+        self._earlier = count_changed(connection, self._guards, self._stored)
         self._counted: dict[Guard, Changed] = {}
-        self._stored = {guard: _count_now(connection, guard.guarded) for guard in self._earlier if guard.folders}
-        self._first_loads = {
-            guard for guard in self._earlier if guard.among and not _count_now(connection, guard.among)
-        }
 
     def find_refusals(self, inputs: Iterable[StagedInput]) -> list[Refusal]:
         """Say what the date loses too much of, and which folders are empty that may not be."""
         found = [Refusal("mass change", why) for why in self._find_mass_changes(is_noted=False)]
-        for guard, stored in self._stored.items():
-            empty = find_empty(guard, stored, inputs, is_first_load=guard in self._first_loads)
+        for guard in self._guards:
+            is_first_load = bool(guard.among) and not self._stored[guard.among]
+            empty = find_empty(guard, self._stored[guard.guarded], inputs, is_first_load=is_first_load)
             found += [Refusal("empty folder", why) for why in empty]
         return found
 
@@ -133,7 +144,7 @@ class Watch:
     def find_checks(self, pipeline: str, *, is_allowed: bool) -> list[GuardCheck]:
         """Say how near each guard is to refusing, when the pipeline is published."""
         checks = []
-        for guard in self._earlier:
+        for guard in self._guards:
             now = self._count(guard)
             refuses = self._is_exceeded(guard) and not guard.is_noted
             share = now.changed / now.before if now.before else None
@@ -143,7 +154,7 @@ class Watch:
         return checks
 
     def _find_mass_changes(self, *, is_noted: bool) -> Iterator[str]:
-        for guard in self._earlier:
+        for guard in self._guards:
             if guard.is_noted == is_noted and self._is_exceeded(guard):
                 yield _describe(self._connection, guard, self._count(guard))
 
@@ -153,15 +164,10 @@ class Watch:
 
     def _count(self, guard: Guard) -> Changed:
         """Count once what the pipeline has changed: it is published."""
-        if guard not in self._counted:
-            self._counted[guard] = count_changed(self._connection, guard)
+        if not self._counted:
+            now = count_now(self._connection, (g.guarded for g in self._guards))
+            self._counted = count_changed(self._connection, self._guards, now)
         return self._counted[guard]
-
-
-def _count_now(connection: Connection, guarded: str) -> int:
-    row = connection.execute("SELECT count(*) FROM guarded_now WHERE guarded = %s", [guarded]).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def _describe(connection: Connection, guard: Guard, now: Changed) -> str:

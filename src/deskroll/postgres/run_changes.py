@@ -43,6 +43,7 @@ FROM (
     LEFT JOIN {table} AS stored ON {joined}
     CROSS JOIN LATERAL (
         SELECT CASE WHEN stored.{first_key} IS NOT NULL THEN jsonb_build_object({fields}) END AS fields
+        OFFSET 0  -- so that the object is made once
     ) AS now
     OFFSET 0  -- so that what is compared is compared once
 ) AS told

@@ -22,7 +22,9 @@ CREATE TABLE agents (
     source TEXT NOT NULL,
     ingested_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     CHECK (status = CASE WHEN deactivated THEN 'inactive' ELSE 'active' END)
-);
+)
+-- Every day moves as_of of every row. In a page that is half empty the new version of a row needs no new entry in an index.
+WITH (fillfactor = 45);
 COMMENT ON TABLE agents IS 'The agents of the help desk, one row each, as the newest sync knows them.';
 COMMENT ON COLUMN agents.agent_id IS 'Id of the agent.';
 COMMENT ON COLUMN agents.email IS 'E-mail address.';

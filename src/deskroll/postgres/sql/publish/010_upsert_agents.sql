@@ -9,7 +9,7 @@ SELECT deskroll_begin('agents'::TEXT);
 
 SELECT deskroll_detach_keys(
     VARIADIC ARRAY[
-        'agents', 'agent_details', 'agent_availability', 'agent_group_membership', 'agent_periods',
+        'agents', 'agent_details', 'agent_availability', 'agent_group_membership', 'agent_names', 'agent_periods',
         'agent_group_periods'
     ]::REGCLASS[]
 );
@@ -344,20 +344,26 @@ DROP TABLE agent_group_membership_changes, stale_agents;
 
 SELECT deskroll_track_agents();
 
-SELECT deskroll_attach_keys();
-
 -- A card stays with its holder when that agent gets another name, or a dummy e-mail.
 INSERT INTO agent_names (agent_id, name, is_email)
-SELECT DISTINCT today.agent_id, folded.name, named.is_email
-FROM sync_context AS context
-CROSS JOIN stg_agents AS today
-CROSS JOIN LATERAL (VALUES (today.name, false), (today.email, true)) AS named (name, is_email)
-CROSS JOIN LATERAL (SELECT deskroll_fold(named.name) AS name) AS folded
-WHERE
-    named.name IS NOT NULL
-    AND (context.is_backfill OR today.agent_id IN (SELECT change.agent_id FROM stg_agent_changes AS change))
-    AND length(folded.name) BETWEEN 1 AND 500
-ON CONFLICT (agent_id, name, is_email) DO NOTHING;
+WITH folded AS MATERIALIZED (
+    SELECT today.agent_id, deskroll_fold(named.name) AS name, named.is_email
+    FROM sync_context AS context
+    CROSS JOIN stg_agents AS today
+    CROSS JOIN LATERAL (VALUES (today.name, false), (today.email, true)) AS named (name, is_email)
+    WHERE
+        named.name IS NOT NULL
+        AND (context.is_backfill OR today.agent_id IN (SELECT change.agent_id FROM stg_agent_changes AS change))
+)
+
+SELECT folded.agent_id, folded.name, folded.is_email
+FROM folded
+LEFT JOIN agent_names AS stored
+    ON stored.agent_id = folded.agent_id AND stored.name = folded.name AND stored.is_email = folded.is_email
+WHERE stored.agent_id IS NULL AND length(folded.name) BETWEEN 1 AND 500
+ORDER BY folded.agent_id;
+
+SELECT deskroll_attach_keys();
 
 SELECT deskroll_replace_quarantine('agent_pipeline_errors'::REGCLASS, 'agent_id'::NAME);
 

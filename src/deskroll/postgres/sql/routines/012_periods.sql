@@ -79,7 +79,7 @@ DECLARE
     next_val TEXT := coalesce((SELECT string_agg(format(', next.%I', name), '') FROM unnest(vals) AS name), '');
     set_val TEXT := coalesce((SELECT string_agg(format(', %1$I = next.%1$I', name), '') FROM unnest(vals) AS name), '');
 BEGIN
-    ANALYZE period_old, period_next;
+    EXECUTE format('ANALYZE period_old (%1$s), period_next (%1$s)', key);
     EXECUTE format(
         'DELETE FROM %1$s AS stored USING period_old AS old
         WHERE
@@ -140,6 +140,9 @@ DECLARE
     ), '');
     is_empty BOOLEAN;
 BEGIN
+    IF NOT EXISTS (SELECT FROM period_changes) THEN
+        RETURN;
+    END IF;
     EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', periods) INTO is_empty;
     IF is_empty THEN
         EXECUTE format(
@@ -149,7 +152,7 @@ BEGIN
         ) USING columns IS NULL;
         RETURN;
     END IF;
-    ANALYZE period_changes;
+    EXECUTE format('ANALYZE period_changes (%s)', key);
     EXECUTE format(
         'CREATE TEMP TABLE period_old AS
         SELECT old.*, next.valid_from AS change_from, next.valid_to AS change_to
@@ -226,7 +229,7 @@ COMMENT ON FUNCTION deskroll_midnight IS 'The moment at which a date begins in U
 
 -- A day may say nothing of an id, or of nobody because the whole input of the subject is absent (*).
 CREATE OR REPLACE FUNCTION deskroll_told_again(of_subject TEXT, of_id TEXT, from_date DATE)
-RETURNS DATE LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+RETURNS DATE LANGUAGE plpgsql STABLE STRICT SET search_path FROM CURRENT AS $$
 DECLARE
     told DATE := from_date;
     silent_until DATE;
@@ -283,7 +286,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION deskroll_note_silence IS
-'Note of which ids the day tells, and of which it says nothing: the temporary table tellers (id, tells, is_new) has them.';
+'Note of which ids the day tells, and of which it says nothing: the temporary table tellers (id, tells, is_new) has them, but need not have who told before and tells again.';
 
 CREATE OR REPLACE FUNCTION deskroll_note_absent_input(of_subject TEXT, is_absent BOOLEAN)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -307,7 +310,8 @@ $$;
 COMMENT ON FUNCTION deskroll_note_absent_input IS
 'Note whether the day has the whole input of a subject at all; after deskroll_note_silence(), which asks how it was.';
 
--- The first column of the key is who tells (the agent, of its groups), the second what it tells.
+-- The first column of the key is who tells (the agent, of its groups), the second what it tells. Who is not in tellers
+-- tells.
 CREATE OR REPLACE FUNCTION deskroll_track_pairs(periods REGCLASS, of_subject TEXT)
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -323,20 +327,15 @@ BEGIN
         SELECT
             coalesce(told.id, stored.%2$I), coalesce(told.other_id, stored.%3$I), $1,
             deskroll_told_again($3, coalesce(told.id, stored.%2$I)::TEXT, $2), told.id IS NOT NULL
-        FROM (
-            SELECT pair.id, pair.other_id
-            FROM told_pairs AS pair
-            JOIN tellers AS teller ON teller.id = pair.id
-            WHERE teller.tells
-        ) AS told
+        FROM told_pairs AS told
         FULL JOIN (
             SELECT stored.%2$I, stored.%3$I
             FROM %1$s AS stored
             WHERE stored.valid_from <= $1 AND (stored.valid_to IS NULL OR stored.valid_to > $1)
         ) AS stored ON stored.%2$I = told.id AND stored.%3$I = told.other_id
         WHERE
-            stored.%2$I IS NULL
-            OR told.id IS NULL AND stored.%2$I IN (SELECT teller.id FROM tellers AS teller WHERE teller.tells)',
+            (stored.%2$I IS NULL OR told.id IS NULL)
+            AND coalesce(told.id, stored.%2$I) NOT IN (SELECT teller.id FROM tellers AS teller WHERE NOT teller.tells)',
         periods, keys[1], keys[2]
     ) USING day.sync_date, day.next_date, of_subject;
 END

@@ -76,37 +76,68 @@ CREATE OR REPLACE FUNCTION deskroll_track_agents()
 RETURNS VOID LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     day sync_neighbours;
+    is_detailed BOOLEAN;
 BEGIN
     SELECT * INTO STRICT day FROM sync_neighbours;
+    -- Of the many whom the day tells nothing new of, nothing is kept.
     CREATE TEMP TABLE told_agents AS
+    SELECT told.*
+    FROM (
+        SELECT
+            coalesce(today.agent_id, stored.agent_id) AS agent_id,
+            stored.agent_id IS NULL AS is_new,
+            (
+                SELECT min(later.valid_from) FROM agent_periods AS later
+                WHERE stored.agent_id IS NULL AND day.next_date IS NOT NULL AND later.agent_id = today.agent_id
+            ) AS known_from,
+            CASE
+                WHEN today.agent_id IS NOT NULL THEN NOT today.deactivated
+                WHEN day.is_complete THEN false
+            END AS is_active,
+            stored.is_active AS was_active,
+            coalesce(today.email IS NOT NULL AND heard.is_heard, false) AS has_values,
+            coalesce(details.agent_id IS NOT NULL AND heard.is_heard, false) AS has_details,
+            (
+                today.email, today.name, today.job_title, today.language, today.mobile, today.phone, today.time_zone
+            ) IS DISTINCT FROM (
+                stored.email, stored.name, stored.job_title, stored.language, stored.mobile, stored.phone,
+                stored.time_zone
+            ) AS has_new_values,
+            (details.org_agent_id, details.ticket_scope)
+            IS DISTINCT FROM (stored.org_agent_id, stored.ticket_scope) AS has_new_details,
+            today.email, today.name, today.job_title, today.language, today.mobile, today.phone, today.time_zone,
+            details.org_agent_id, details.ticket_scope,
+            coalesce(today.states_groups AND heard.is_heard, false) AS states_groups
+        FROM stg_agents AS today
+        FULL JOIN (
+            SELECT period.* FROM agent_periods AS period
+            WHERE period.valid_from <= day.sync_date AND (period.valid_to IS NULL OR period.valid_to > day.sync_date)
+        ) AS stored ON stored.agent_id = today.agent_id
+        LEFT JOIN stg_agent_details AS details ON details.agent_id = today.agent_id
+        CROSS JOIN LATERAL (SELECT stored.agent_id IS NULL OR NOT today.is_rejected AS is_heard) AS heard
+        WHERE stored.agent_id IS NOT NULL OR today.email IS NOT NULL
+    ) AS told
+    WHERE
+        told.is_new
+        OR NOT (told.has_values AND told.has_details AND told.states_groups)
+        OR told.has_new_values
+        OR told.has_new_details
+        OR told.is_active <> told.was_active
+        OR told.agent_id::TEXT IN (
+            SELECT silent.id FROM silent_periods AS silent
+            WHERE
+                silent.subject IN ('agents', 'agent_details', 'agent_groups')
+                AND silent.valid_from <= day.sync_date
+                AND (silent.valid_to IS NULL OR silent.valid_to > day.sync_date)
+        );
     SELECT
-        coalesce(today.agent_id, stored.agent_id) AS agent_id,
-        stored.agent_id IS NULL AS is_new,
-        (
-            SELECT min(later.valid_from) FROM agent_periods AS later
-            WHERE stored.agent_id IS NULL AND day.next_date IS NOT NULL AND later.agent_id = today.agent_id
-        ) AS known_from,
-        CASE WHEN today.agent_id IS NOT NULL THEN NOT today.deactivated WHEN day.is_complete THEN false END AS is_active,
-        stored.is_active AS was_active,
-        today.email IS NOT NULL AND (stored.agent_id IS NULL OR NOT today.is_rejected) AS has_values,
-        details.agent_id IS NOT NULL AND (stored.agent_id IS NULL OR NOT today.is_rejected) AS has_details,
-        (
-            today.email, today.name, today.job_title, today.language, today.mobile, today.phone, today.time_zone
-        ) IS DISTINCT FROM (
-            stored.email, stored.name, stored.job_title, stored.language, stored.mobile, stored.phone, stored.time_zone
-        ) AS has_new_values,
-        (details.org_agent_id, details.ticket_scope)
-        IS DISTINCT FROM (stored.org_agent_id, stored.ticket_scope) AS has_new_details,
-        today.email, today.name, today.job_title, today.language, today.mobile, today.phone, today.time_zone,
-        details.org_agent_id, details.ticket_scope,
-        coalesce(today.states_groups AND (stored.agent_id IS NULL OR NOT today.is_rejected), false) AS states_groups
-    FROM stg_agents AS today
-    FULL JOIN (
-        SELECT period.* FROM agent_periods AS period
-        WHERE period.valid_from <= day.sync_date AND (period.valid_to IS NULL OR period.valid_to > day.sync_date)
-    ) AS stored ON stored.agent_id = today.agent_id
-    LEFT JOIN stg_agent_details AS details ON details.agent_id = today.agent_id
-    WHERE stored.agent_id IS NOT NULL OR today.email IS NOT NULL;
+        EXISTS (SELECT FROM told_agents AS told WHERE told.has_details)
+        OR EXISTS (
+            SELECT FROM stg_agent_details AS details
+            JOIN stg_agents AS today ON today.agent_id = details.agent_id
+            WHERE NOT today.is_rejected
+        )
+    INTO is_detailed;
 
     PERFORM deskroll_track_new_agents();
 
@@ -130,7 +161,8 @@ BEGIN
         told.agent_id, day.sync_date, deskroll_told_again('agent_details'::TEXT, told.agent_id::TEXT, day.next_date),
         told.org_agent_id, told.ticket_scope
     FROM told_agents AS told
-    WHERE told.has_details AND told.has_new_details;
+    -- What is new has its details already, but these may hold longer than until a newer date knows the agent.
+    WHERE told.has_details AND told.has_new_details AND (NOT told.is_new OR told.known_from IS NOT NULL);
     PERFORM deskroll_assign_periods('agent_periods'::REGCLASS, ARRAY['org_agent_id', 'ticket_scope']::NAME[]);
 
     PERFORM deskroll_new_period_changes('agent_periods'::REGCLASS);
@@ -154,17 +186,24 @@ BEGIN
     CREATE TEMP TABLE tellers AS
     SELECT told.agent_id AS id, told.has_details AS tells, told.is_new
     FROM told_agents AS told
-    WHERE EXISTS (SELECT FROM told_agents AS other WHERE other.has_details);
+    WHERE is_detailed;
     PERFORM deskroll_note_silence('agent_details'::TEXT);
-    PERFORM deskroll_note_absent_input(
-        'agent_details'::TEXT, NOT EXISTS (SELECT FROM told_agents AS told WHERE told.has_details)
-    );
+    PERFORM deskroll_note_absent_input('agent_details'::TEXT, NOT is_detailed);
     DROP TABLE tellers;
 
     CREATE TEMP TABLE tellers AS
     SELECT told.agent_id AS id, told.states_groups AS tells, told.is_new FROM told_agents AS told;
     CREATE TEMP TABLE told_pairs AS
-    SELECT today.agent_id AS id, today.group_id AS other_id FROM stg_agent_group_membership AS today;
+    SELECT member.agent_id AS id, member.group_id AS other_id
+    FROM stg_agent_group_membership AS member
+    -- Nobody knows an agent of whom no record was valid until the date.
+    WHERE member.agent_id NOT IN (
+        SELECT today.agent_id FROM stg_agents AS today
+        WHERE today.email IS NULL AND NOT EXISTS (
+            SELECT FROM agent_periods AS known
+            WHERE known.agent_id = today.agent_id AND known.valid_from <= day.sync_date
+        )
+    );
     PERFORM deskroll_track_pairs('agent_group_periods'::REGCLASS, 'agent_groups'::TEXT);
     PERFORM deskroll_assign_periods('agent_group_periods'::REGCLASS);
     PERFORM deskroll_note_silence('agent_groups'::TEXT);

@@ -26,7 +26,7 @@ COMMENT ON FUNCTION deskroll_track_roles IS 'Note since when the roles of the da
 
 -- As long as one of the sides is in doubt, nothing is removed.
 CREATE OR REPLACE FUNCTION deskroll_sure_again(of_agent BIGINT, of_role BIGINT, from_date DATE)
-RETURNS DATE LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+RETURNS DATE LANGUAGE plpgsql STABLE STRICT SET search_path FROM CURRENT AS $$
 DECLARE
     sure DATE := from_date;
     agent_sure DATE;
@@ -101,6 +101,7 @@ BEGIN
         ) AS stated ON stated.agent_id = known.agent_id AND stated.role_id = known.role_id
         CROSS JOIN LATERAL (
             SELECT deskroll_sure_again(known.agent_id, known.role_id, upper(stated.days)) AS valid_to
+            OFFSET 0  -- so that it is asked once
         ) AS sure
     )
     SELECT held.agent_id, held.role_id, lower(held.days) AS valid_from, upper(held.days) AS valid_to
@@ -289,11 +290,6 @@ BEGIN
         one.id, NOT is_absent AND coalesce(side.says, 'all') IN ('all', 'gone') AS tells, false AS is_new,
         side.says IS DISTINCT FROM 'unsure' AS is_sure
     FROM (
-        SELECT pair.id FROM told_pairs AS pair
-        UNION
-        SELECT stored.agent_id FROM agent_role_periods_by_agent AS stored
-        WHERE stored.valid_from <= day.sync_date AND (stored.valid_to IS NULL OR stored.valid_to > day.sync_date)
-        UNION
         SELECT side.id FROM stg_agent_role_sides AS side WHERE side.stated_by = 'agent'
         UNION
         SELECT silent.id::BIGINT FROM silent_periods AS silent
@@ -304,11 +300,11 @@ BEGIN
     ) AS one
     LEFT JOIN stg_agent_role_sides AS side ON side.stated_by = 'agent' AND side.id = one.id
     WHERE one.id IS NOT NULL;
-    PERFORM deskroll_track_pairs('agent_role_periods_by_agent'::REGCLASS, 'agent_roles'::TEXT);
-    INSERT INTO changed_agent_roles (agent_id, role_id)
-    SELECT change.agent_id, change.role_id FROM period_changes AS change;
-    PERFORM deskroll_assign_periods('agent_role_periods_by_agent'::REGCLASS);
     IF NOT is_absent THEN
+        PERFORM deskroll_track_pairs('agent_role_periods_by_agent'::REGCLASS, 'agent_roles'::TEXT);
+        INSERT INTO changed_agent_roles (agent_id, role_id)
+        SELECT change.agent_id, change.role_id FROM period_changes AS change;
+        PERFORM deskroll_assign_periods('agent_role_periods_by_agent'::REGCLASS);
         PERFORM deskroll_note_silence('agent_roles'::TEXT);
     END IF;
     PERFORM deskroll_note_absent_input('agent_roles'::TEXT, is_absent);

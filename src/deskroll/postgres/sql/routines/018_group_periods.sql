@@ -95,7 +95,7 @@ RETURNS SETOF BIGINT LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
         FROM group_periods AS period
         WHERE period.valid_from <= at AND (period.valid_to IS NULL OR period.valid_to > at)
     ), active (group_id) AS (
-        SELECT member.group_id
+        SELECT DISTINCT member.group_id
         FROM group_member_periods AS member
         JOIN agent_periods AS agent ON agent.agent_id = member.agent_id
         WHERE
