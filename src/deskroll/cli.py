@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from deskroll import quarantine, queries, report
+from deskroll.audit_commands import audit
 from deskroll.database_commands import db
 from deskroll.dated_days import Choice
 from deskroll.days_report import DaysTable, print_event_as_json
@@ -66,6 +67,7 @@ app = App(
     pretty_exceptions_enable=False,
     help="Help-desk and card-spend JSON as PostgreSQL tables that know who is active, who left, and what was wrong.",
 )
+app.add_typer(audit)
 app.add_typer(db, name="db")
 
 

@@ -80,12 +80,13 @@ AllDays = Annotated[
         " are skipped.",
     ),
 ]
-_DATE: Any = {"metavar": "YYYY-MM-DD", "formats": ["%Y-%m-%d"]}
+DATE: Any = {"metavar": "YYYY-MM-DD", "formats": ["%Y-%m-%d"]}
+"""What the option of a date has in common with all others."""
 Since = Annotated[
-    datetime | None, typer.Option("--from", **_DATE, help="As --all, but only the days from this date on.")
+    datetime | None, typer.Option("--from", **DATE, help="As --all, but only the days from this date on.")
 ]
 Until = Annotated[
-    datetime | None, typer.Option("--to", **_DATE, help="As --all, but only the days up to this date, with it.")
+    datetime | None, typer.Option("--to", **DATE, help="As --all, but only the days up to this date, with it.")
 ]
 Dates = Annotated[
     Path | None,
@@ -99,17 +100,16 @@ Start = Annotated[
     datetime | None,
     typer.Option(
         "--start",
-        **_DATE,
+        **DATE,
         help="Of many days: the date of the first day whose label is not a date; the other ones follow day by day.",
     ),
 ]
-OnDate = Annotated[datetime | None, typer.Option("--on", help="As it was on this date, not as it is now.", **_DATE)]
+OnDate = Annotated[datetime | None, typer.Option("--on", help="As it was on this date, not as it is now.", **DATE)]
 SyncDate = Annotated[
     datetime | None,
     typer.Option(
         "--sync-date",
-        metavar="YYYY-MM-DD",
-        formats=["%Y-%m-%d"],
+        **DATE,
         help="The date that the day stands for; by default the day itself if it is a date, else the date under which it"
         " was published before, else today (UTC).",
     ),

@@ -232,7 +232,7 @@ def status_on(settings: Settings, on: date) -> Row:
         UsageError: nothing was published up to then.
     """
     with reading(settings) as connection:
-        _check_published(connection, on)
+        check_published(connection, on)
         facts = {label: fetch(connection, select, {"on": on})[0]["count"] for label, select in _FACTS_ON.items()}
         return {"on": on, "facts": facts, "pipelines": fetch(connection, _PUBLISHED_ON, {"on": on})}
 
@@ -246,11 +246,16 @@ def groups(settings: Settings, on: date | None = None) -> list[Row]:
     with reading(settings) as connection:
         if on is None:
             return fetch(connection, _GROUPS)
-        _check_published(connection, on)
+        check_published(connection, on)
         return fetch(connection, _GROUPS_ON, {"on": on})
 
 
-def _check_published(connection: Connection, on: date) -> None:
+def check_published(connection: Connection, on: date) -> None:
+    """See that something was published up to a date.
+
+    Raises:
+        UsageError: nothing was.
+    """
     ((first,),) = connection.execute("SELECT min(sync_date) FROM published_dates").fetchall()
     if first is None or on < first:
         raise UsageError(
@@ -266,20 +271,7 @@ def agent(settings: Settings, who: str) -> Row:
         UsageError: the agent is not known; the message names those whose name or e-mail holds the text.
     """
     with reading(settings) as connection:
-        by = "agent_id::TEXT = %s" if who.isascii() and who.isdigit() else "lower(email) = lower(%s)"
-        found = fetch(connection, f"SELECT * FROM agents WHERE {by} ORDER BY deactivated, agent_id", [who])
-        if not found:
-            near = fetch(
-                connection,
-                """SELECT agent_id, email FROM agents WHERE strpos(lower(name || ' ' || email), lower(%s)) > 0
-                ORDER BY agent_id LIMIT 5""",
-                [who],
-            )
-            hint = ", ".join(f"{row['email']} ({row['agent_id']})" for row in near)
-            raise UsageError(
-                f"The agent {who!r} is not known.",
-                f"Did you mean {hint}?" if hint else "Give an id or an e-mail address.",
-            )
+        found = find_agents(connection, who)
         agent_id = found[0]["agent_id"]
         story = {
             name: fetch(connection, select, {"agent_id": agent_id} if "%(" in select else [agent_id])
@@ -288,6 +280,29 @@ def agent(settings: Settings, who: str) -> Row:
         }
         others = [row["agent_id"] for row in found[1:]]
         return {"agent": found[0], "quarantine": None, **story, "others_with_this_email": others}
+
+
+def find_agents(connection: Connection, who: str) -> list[Row]:
+    """The agent with an id, or those with an e-mail address, who is active first.
+
+    Raises:
+        UsageError: there is none; the message names those whose name or e-mail holds the text.
+    """
+    by = "agent_id::TEXT = %s" if who.isascii() and who.isdigit() else "lower(email) = lower(%s)"
+    found = fetch(connection, f"SELECT * FROM agents WHERE {by} ORDER BY deactivated, agent_id", [who])
+    if not found:
+        near = fetch(
+            connection,
+            """SELECT agent_id, email FROM agents WHERE strpos(lower(name || ' ' || email), lower(%s)) > 0
+            ORDER BY agent_id LIMIT 5""",
+            [who],
+        )
+        hint = ", ".join(f"{row['email']} ({row['agent_id']})" for row in near)
+        raise UsageError(
+            f"The agent {who!r} is not known.",
+            f"Did you mean {hint}?" if hint else "Give an id or an e-mail address.",
+        )
+    return found
 
 
 def _may_read(connection: Connection, table: str) -> bool:

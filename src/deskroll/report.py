@@ -4,9 +4,12 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from deskroll.errors import DeskrollError
+from deskroll.evidence import EvidenceFile
+from deskroll.forget import Forgotten
 from deskroll.postgres.staging import StagedInput
 from deskroll.queries import Row
 from deskroll.sync import Outcome
@@ -351,3 +354,27 @@ def _print_timeline(events: list[Row]) -> None:
 def print_text(text: str) -> None:
     """A line of data, as it is."""
     say_lines(text)
+
+
+def print_evidence(files: list[EvidenceFile], out: Path) -> None:
+    """What an evidence file has in it."""
+    table = Columns("file", "rows", "tells", numbers=0)
+    for file in files:
+        table.add(file.name, f"{file.rows:,}", file.tells)
+    table.say()
+    say_lines(f"written to {out}, with MANIFEST.json")
+
+
+def print_forgotten(done: Forgotten) -> None:
+    """What forgetting a person did, or would do, and what may bring the person back."""
+    table = Columns("table", "rows deleted", "rows blanked")
+    for one in done.tables:
+        table.add(one.table, f"{one.deleted:,}", f"{one.blanked:,}")
+    table.say()
+    if done.run_id is None:
+        say_lines("a plan: nothing was erased")
+    else:
+        say_lines(f"forgotten; run {done.run_id} of the ledger says so. Staging is empty: stage again what was staged.")
+    still = " The newest day still had them." if done.last_sent == done.newest_date else ""
+    say_lines(f"note: if the source still sends this person, the next sync adds them again.{still}")
+    say_lines("note: the dumps, backups and exports of this database still have them.")

@@ -59,6 +59,7 @@ def to_read(database: str, schema: str, role: str) -> str:
         "sync_contexts",
         "sync_neighbours",
         "guarded_dates",
+        "guarded_rows",
         "guarded_now",
         "guarded_periods",
         "guarded_changes",
