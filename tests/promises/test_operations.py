@@ -74,7 +74,15 @@ def test_the_reader_sees_all_but_quarantine_and_staging(role: str, db: Database)
         f"{role}_r",
     )
     hidden = {row["relname"] for row in relations if not row["may"]}
-    internal = {"deskroll_migrations", "sync_context", "sync_contexts", "guarded_now", "guarded_changes", "payroll"}
+    internal = {
+        "deskroll_migrations",
+        "sync_context",
+        "sync_contexts",
+        "guarded_rows",
+        "guarded_now",
+        "guarded_changes",
+        "payroll",
+    }
     internal |= {"sync_neighbours", "guarded_dates", "guarded_periods", "quarantine"}
     assert (
         hidden
