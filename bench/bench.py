@@ -45,9 +45,10 @@ class Row:
 
 @dataclass
 class Home:
-    """An embedded server of the benchmark's own."""
+    """An embedded server of the benchmark's own, and the Python whose deskroll it is for."""
 
     path: Path
+    python: Path | str = sys.executable
 
     def deskroll(self, *arguments: str) -> tuple[float, float]:
         """Run a command; returns its seconds and its peak memory in MB, without the server's."""
@@ -55,7 +56,7 @@ class Home:
         environment.pop("DESKROLL_DATABASE_URL", None)
         began = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "deskroll", *arguments], env=environment, stdout=subprocess.DEVNULL
+            [self.python, "-m", "deskroll", *arguments], env=environment, stdout=subprocess.DEVNULL
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -92,9 +93,9 @@ class Home:
 
 
 @contextmanager
-def home(work: Path) -> Iterator[Home]:
+def home(work: Path, python: Path | str = sys.executable) -> Iterator[Home]:
     """A server that begins empty, and goes again."""
-    made = Home(Path(tempfile.mkdtemp(dir=work)) / "h")
+    made = Home(Path(tempfile.mkdtemp(dir=work)) / "h", python)
     made.path.parent.chmod(0o755)  # root's server runs as another user
     try:
         made.deskroll("db", "migrate")
@@ -163,8 +164,8 @@ def made(work: Path, number: int, days: int, layout: str) -> Path:
     return path
 
 
-def two_days(work: Path, dump: Path, what: str) -> Iterator[Row]:
-    """A first load, the same day again, and the next day, against their floors."""
+def two_days(work: Path, dump: Path, what: str, *, is_about_agents: bool) -> Iterator[Row]:
+    """A first load, the same day again, and the next day, against their floors; of agents also a look at the first."""
     with home(work) as server:
         server.deskroll("stage", str(dump), "--day", "day1", "--sync-date", "2026-01-01")
         floor = [reading(dump / "sync-day1"), copying(server, work), publishing(server)]
@@ -182,6 +183,8 @@ def two_days(work: Path, dump: Path, what: str) -> Iterator[Row]:
         yield Row("floor of the next day", sum(floor))
         next_day, peak = server.sync(dump, "day2", "2026-01-02")
         yield Row("the next day, 5 % changed or new", next_day, peak, f"{next_day / sum(floor):.2f} x its floor")
+        if is_about_agents:
+            yield from past(server, "2026-01-01")
 
 
 def many_days(work: Path, days: int) -> Iterator[Row]:
@@ -195,18 +198,65 @@ def many_days(work: Path, days: int) -> Iterator[Row]:
         yield Row("the same again, unchanged", seconds, peak)
 
 
+def beside(work: Path, agents: int, other: Path) -> Iterator[Row]:
+    """A first load and the next day by this checkout and by another one, whose `.venv` is made, one after the other."""
+    dump = made(work, agents, 2, "paged")
+    with home(work) as here, home(work, other / ".venv/bin/python") as there:
+        for day, what in enumerate(("first load", "the next day, 5 % changed"), start=1):
+            theirs, peak = there.sync(dump, f"day{day}", f"2026-01-0{day}")
+            yield Row(f"{agents:,} agents, {what}, in {other.name}", theirs, peak)
+            mine, peak = here.sync(dump, f"day{day}", f"2026-01-0{day}")
+            yield Row(f"{agents:,} agents, {what}, here", mine, peak, f"{mine / theirs:.2f} x the other")
+
+
+def past(server: Home, on: str) -> Iterator[Row]:
+    """How long PostgreSQL takes to say what was true on a date: of all agents, and of one."""
+    with server.connect() as connection:
+        everybody = f"COPY (SELECT * FROM agents_on('{on}')) TO STDOUT"
+        one = f"COPY (SELECT * FROM agents_on('{on}') WHERE agent_id = (SELECT max(agent_id) FROM agents)) TO STDOUT"
+        for what, statement in (("all agents", everybody), ("one agent", one)):
+            seconds = []
+            for _ in range(3):
+                began = time.monotonic()
+                with connection.cursor().copy(statement) as rows:
+                    for _chunk in rows:
+                        pass
+                seconds.append(time.monotonic() - began)
+            yield Row(f"agents_on({on}), {what}", sorted(seconds)[1])
+
+
+def history(work: Path, agents: int, days: int) -> Iterator[Row]:
+    """Many days of many agents in one process, what the past takes up, and how fast it answers."""
+    dump = made(work, agents, days, "paged")
+    command = ("sync", str(dump), "--all", "--start", "2025-01-01", "--allow-mass-change")
+    with home(work) as server:
+        seconds, peak = server.deskroll(*command)
+        yield Row(f"{days} days of {agents:,} agents", seconds, peak, f"{days / seconds:.1f} days a second")
+        yield from past(server, "2025-02-01")
+        with server.connect() as connection:
+            sizes = connection.execute(
+                """SELECT relname, reltuples::BIGINT, pg_total_relation_size(oid)::DOUBLE PRECISION / 1e6 FROM pg_class
+                WHERE relnamespace = 'public'::REGNAMESPACE AND relkind = 'r' AND relname NOT LIKE 'stg%'
+                ORDER BY pg_total_relation_size(oid) DESC LIMIT 12"""
+            )
+            for name, rows, size in sizes.fetchall():
+                yield Row(f"  {name}", 0, note=f"{rows:,} rows, {size:,.0f} MB")
+
+
 def measure(work: Path, agents: int, transactions: int, *, skip_largest: bool) -> Iterator[Row]:
     """All measurements, in the order of the table."""
     yield from many_days(work, 60)
     if agents:
         yield from measure_agents(work, agents, skip_largest=skip_largest)
     if transactions:
-        yield from two_days(work, made(work, transactions, 2, "spend"), f"{transactions:,} transactions")
+        yield from two_days(
+            work, made(work, transactions, 2, "spend"), f"{transactions:,} transactions", is_about_agents=False
+        )
 
 
 def measure_agents(work: Path, agents: int, *, skip_largest: bool) -> Iterator[Row]:
     """Agents with their roles and groups, in pages and one file each, and the sample data."""
-    yield from two_days(work, made(work, agents, 2, "paged"), f"{agents:,} agents in pages")
+    yield from two_days(work, made(work, agents, 2, "paged"), f"{agents:,} agents in pages", is_about_agents=True)
     few = max(agents // 10, 1000)
     runs: dict[str, list[tuple[float, float]]] = {"paged": [], "files": []}
     for _ in range(3):
@@ -267,6 +317,8 @@ def main() -> None:
     parser.add_argument("--transactions", type=int, default=2_000_000)
     parser.add_argument("--skip-largest", action="store_true", help="leave out four times the agents")
     parser.add_argument("--spark", action="store_true", help="the engines side by side, and nothing else")
+    parser.add_argument("--beside", type=Path, help="another checkout: its first load and next day, and nothing else")
+    parser.add_argument("--history", type=int, help="so many days of 10,000 agents, and nothing else")
     parser.add_argument("--work", type=Path, default=Path("bench/out"), help="where dumps and servers go")
     parser.add_argument("--markdown", type=Path, help="write the table there too")
     given = parser.parse_args()
@@ -274,15 +326,20 @@ def main() -> None:
     given.work.chmod(0o755)
     rows = []
     work = given.work.absolute()
-    found = (
-        measure_spark(work, given.agents)
-        if given.spark
-        else measure(work, given.agents, given.transactions, skip_largest=given.skip_largest)
-    )
+    if given.beside:
+        found = beside(work, given.agents, given.beside.absolute())
+    elif given.history:
+        found = history(work, 10_000, given.history)
+    elif given.spark:
+        found = measure_spark(work, given.agents)
+    else:
+        found = measure(work, given.agents, given.transactions, skip_largest=given.skip_largest)
     for row in found:
         rows.append(row)
-        print(f"{row.what}: {row.seconds:.2f} s {row.note}", file=sys.stderr, flush=True)
-    cells = [(r.what, f"{r.seconds:.2f}", f"{r.peak:,.0f}" if r.peak else "", r.note) for r in rows]
+        print(f"{row.what}: {row.seconds:.3f} s {row.note}", file=sys.stderr, flush=True)
+    cells = [
+        (r.what, f"{r.seconds:.3g}" if r.seconds else "", f"{r.peak:,.0f}" if r.peak else "", r.note) for r in rows
+    ]
     table = Table("what", "seconds", "peak MB", "compared")
     for cell in cells:
         table.add_row(*cell)

@@ -196,6 +196,11 @@ def _write_parquet(connection: Connection, query: sql.Composed, path: Path) -> i
                 [str(lines), max(lines.stat().st_size, 1 << 20)],
             )
         return rows
+    except duckdb.Error as error:
+        said = str(error).splitlines()[0]
+        raise DeskrollError(
+            f"The Parquet file cannot be written: {said}", "Make room, or write CSV or JSON."
+        ) from error
     finally:
         lines.unlink(missing_ok=True)
 

@@ -13,7 +13,7 @@ from psycopg import Rollback, sql
 
 from deskroll import provenance
 from deskroll.errors import UsageError
-from deskroll.postgres import checks, database, ledger
+from deskroll.postgres import checks, database, ledger, migrations
 from deskroll.postgres.database import Connection
 from deskroll.postgres.explain import explained
 from deskroll.postgres.guards import Limits
@@ -97,7 +97,7 @@ def forget(settings: Settings, who: str, reason: str, *, plan: bool = False, wai
     With `plan` nothing stays done.
 
     Raises:
-        UsageError: the agent is not known, the reason is empty or names the agent.
+        UsageError: the agent is not known, several agents have the e-mail, the reason is empty or names the agent.
         BusyError: a run is at work, and `wait` is false.
     """
     limits = Limits(reason=reason)
@@ -108,7 +108,11 @@ def forget(settings: Settings, who: str, reason: str, *, plan: bool = False, wai
         locked(connection, wait=wait),
     ):
         checks.check_server(connection)
-        agent = find_agents(connection, who)[0]
+        migrations.migrate(connection)
+        agent, *others = find_agents(connection, who)
+        if others:
+            ids = ", ".join(str(one["agent_id"]) for one in (agent, *others))
+            raise UsageError(f"Several agents have the e-mail {who!r}.", f"Give the id: one of {ids}.")
         person = _Person.find(connection, agent["agent_id"])
         if person.is_named_in(limits.reason):
             raise UsageError(
@@ -211,7 +215,7 @@ def _blank(connection: Connection, person: _Person, table: str, texts: Mapping[s
     pattern = "CASE WHEN agent_id = {id} THEN {anything} ELSE {certain} END" if has_agent else "{certain}"
     of_others = "agent_id IS DISTINCT FROM NULL AND agent_id <> {id}" if has_agent else "false"
     changes = ", ".join(_REPLACED[kind].format(column=column, pattern=pattern) for column, kind in texts.items())
-    is_named = " OR ".join(f"{column}::TEXT ~* {pattern}" for column in texts)
+    is_named = f"concat_ws(' ', {', '.join(texts)}) ~* {pattern}"
     return _change(
         connection, f"UPDATE {{table}} SET {changes} WHERE NOT ({of_others}) AND ({is_named})", table, person
     )

@@ -163,8 +163,8 @@ def test_a_person_whom_the_source_still_sends_is_added_again(db: Database, sync:
 
 
 def test_what_is_asked_for_wrongly_erases_nothing(db: Database, dump: Dump, sync: Sync) -> None:
-    """A reason is needed that does not name the person, and an agent that is known."""
-    dump.write("day1", "agent_details", [zoe()])
+    """A reason is needed that does not name the person, and one agent that is known."""
+    dump.write("day1", "agent_details", [zoe(), *(agent(n, contact={"email": "shared@example.com"}) for n in (2, 3))])
     sync("day1", "2026-01-05")
     before = texts(db)
     for reason in ("", "  ", f"{NAME} asked", f"by {EMAIL.upper()}", "agent 1"):
@@ -173,4 +173,7 @@ def test_what_is_asked_for_wrongly_erases_nothing(db: Database, dump: Dump, sync
     with pytest.raises(UsageError, match="'zoe' is not known") as wrong:
         forget(settings(db), "zoe", "request 12")
     assert EMAIL in wrong.value.hint
+    with pytest.raises(UsageError, match="Several agents") as wrong:
+        forget(settings(db), "shared@example.com", "request 12")
+    assert "one of 2, 3" in wrong.value.hint
     assert texts(db) == before

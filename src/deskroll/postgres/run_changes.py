@@ -29,11 +29,10 @@ _INSERT: Final = """INSERT INTO {into} (run_id, pipeline, change, key, label, be
 SELECT {run_id}, {pipeline}, told.change, array_to_string(told.ids, ' '), left(({label}), 500), told.before, told.after
 FROM (
     SELECT first.ids, {change} AS change, first.before IS NULL AS was_absent, now.fields IS NULL AS is_absent,
-        (SELECT jsonb_object_agg(field.key, field.value) FROM jsonb_each(first.before) AS field
-            WHERE field.key = ANY ({columns})
-            AND field.value <> coalesce(now.fields -> field.key, 'null')) AS before,
-        (SELECT jsonb_object_agg(field.key, field.value) FROM jsonb_each(now.fields) AS field
-            WHERE field.value <> coalesce(first.before -> field.key, 'null')) AS after
+        nullif(CASE WHEN now.fields IS NULL THEN jsonb_strip_nulls(first.before - same.keys)
+            ELSE first.before - same.keys END, '{{}}') AS before,
+        nullif(CASE WHEN first.before IS NULL THEN jsonb_strip_nulls(now.fields)
+            ELSE now.fields - same.keys END, '{{}}') AS after
     FROM (
         SELECT kept.ids, (array_agg(kept.before ORDER BY kept.nth))[1] AS before,
             (array_agg(kept.change ORDER BY array_position({kinds}, kept.change)))[1] AS change
@@ -45,6 +44,13 @@ FROM (
         SELECT CASE WHEN stored.{first_key} IS NOT NULL THEN jsonb_build_object({fields}) END AS fields
         OFFSET 0  -- so that the object is made once
     ) AS now
+    CROSS JOIN LATERAL (
+        SELECT ARRAY(
+            SELECT field.key FROM jsonb_each(first.before) AS field
+            WHERE field.key <> ALL ({columns}) OR now.fields -> field.key = field.value
+        ) AS keys
+        OFFSET 0
+    ) AS same
     OFFSET 0  -- so that what is compared is compared once
 ) AS told
 WHERE told.before IS NOT NULL OR told.after IS NOT NULL OR told.was_absent <> told.is_absent"""

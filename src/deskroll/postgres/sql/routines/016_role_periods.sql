@@ -100,7 +100,18 @@ BEGIN
             GROUP BY stated.agent_id, stated.role_id
         ) AS stated ON stated.agent_id = known.agent_id AND stated.role_id = known.role_id
         CROSS JOIN LATERAL (
-            SELECT deskroll_sure_again(known.agent_id, known.role_id, upper(stated.days)) AS valid_to
+            SELECT
+                CASE
+                    WHEN
+                        known.agent_id::TEXT IN (
+                            SELECT doubt.id FROM silent_periods AS doubt WHERE doubt.subject = 'agent_doubt'
+                        )
+                        OR known.role_id::TEXT IN (
+                            SELECT doubt.id FROM silent_periods AS doubt WHERE doubt.subject = 'role_doubt'
+                        )
+                        THEN deskroll_sure_again(known.agent_id, known.role_id, upper(stated.days))
+                    ELSE upper(stated.days)
+                END AS valid_to
             OFFSET 0  -- so that it is asked once
         ) AS sure
     )
