@@ -213,19 +213,17 @@ def _claim_spend(connection: Connection, person: _Person) -> None:
 def _blank(connection: Connection, person: _Person, table: str, texts: Mapping[str, str], *, has_agent: bool) -> int:
     """Take out of the texts of a table what names the person; a row of another agent is about another person."""
     pattern = "CASE WHEN agent_id = {id} THEN {anything} ELSE {certain} END" if has_agent else "{certain}"
-    of_others = "agent_id IS DISTINCT FROM NULL AND agent_id <> {id}" if has_agent else "false"
+    of_nobody_else = "coalesce(agent_id, {id}) = {id}" if has_agent else "true"
     changes = ", ".join(_REPLACED[kind].format(column=column, pattern=pattern) for column, kind in texts.items())
     is_named = f"concat_ws(' ', {', '.join(texts)}) ~* {pattern}"
-    return _change(
-        connection, f"UPDATE {{table}} SET {changes} WHERE NOT ({of_others}) AND ({is_named})", table, person
-    )
+    return _change(connection, f"UPDATE {{table}} SET {changes} WHERE {of_nobody_else} AND {is_named}", table, person)
 
 
 def _change(connection: Connection, statement: LiteralString, table: str, person: _Person) -> int:
     """Run a statement about the person on a table; returns of how many rows."""
     whole = sql.SQL(statement).format(
         table=sql.Identifier(table), id=person.agent_id, key=str(person.agent_id), word=_WORD,
-        anything=person.anything, certain=person.certain, whole=f"^{person.anything}$",
+        anything=person.anything, certain=person.certain, whole=f"^\\s*{person.anything}\\s*$",
     )  # fmt: skip
     return connection.execute(whole).rowcount
 
