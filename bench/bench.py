@@ -68,6 +68,10 @@ class Home:
         """Sync a day."""
         return self.deskroll("sync", str(dump), "--day", day, "--sync-date", on, "--allow-mass-change", *options)
 
+    def sync_all(self, dump: Path) -> tuple[float, float]:
+        """Sync all days, the first as 1 January 2025."""
+        return self.deskroll("sync", str(dump), "--all", "--start", "2025-01-01", "--allow-mass-change")
+
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """Connect to the server, which runs."""
         return psycopg.connect(f"postgresql://postgres@/deskroll?host={self.path / 'postgres'}")
@@ -190,11 +194,10 @@ def two_days(work: Path, dump: Path, what: str, *, is_about_agents: bool) -> Ite
 def many_days(work: Path, days: int) -> Iterator[Row]:
     """Many small days by one command, and the same command again, which skips them."""
     dump = made(work, 1000, days, "paged")
-    command = ("sync", str(dump), "--all", "--start", "2025-01-01", "--allow-mass-change")
     with home(work) as server:
-        seconds, peak = server.deskroll(*command)
+        seconds, peak = server.sync_all(dump)
         yield Row(f"{days} days of 1,000 agents, by one command", seconds, peak, f"{days / seconds:.1f} days a second")
-        seconds, peak = server.deskroll(*command)
+        seconds, peak = server.sync_all(dump)
         yield Row("the same again, unchanged", seconds, peak)
 
 
@@ -228,9 +231,8 @@ def past(server: Home, on: str) -> Iterator[Row]:
 def history(work: Path, agents: int, days: int) -> Iterator[Row]:
     """Many days of many agents in one process, what the past takes up, and how fast it answers."""
     dump = made(work, agents, days, "paged")
-    command = ("sync", str(dump), "--all", "--start", "2025-01-01", "--allow-mass-change")
     with home(work) as server:
-        seconds, peak = server.deskroll(*command)
+        seconds, peak = server.sync_all(dump)
         yield Row(f"{days} days of {agents:,} agents", seconds, peak, f"{days / seconds:.1f} days a second")
         yield from past(server, "2025-02-01")
         with server.connect() as connection:

@@ -14,7 +14,7 @@ from psycopg import IsolationLevel, sql
 from deskroll.errors import UsageError
 from deskroll.exports import copy_csv, written
 from deskroll.postgres.database import Connection
-from deskroll.queries import check_published, fetch, reading
+from deskroll.queries import check_published, fetch, published_on, reading
 from deskroll.settings import Settings
 
 _RUNS: Final = "FROM sync_runs AS run WHERE run.sync_date BETWEEN {since} AND {on}"
@@ -148,17 +148,18 @@ def write_evidence(settings: Settings, on: date, since: date | None, target: Pat
     if since and since > on:
         raise UsageError(f"--since {since} is later than --on {on}.", "Change one of them.")
     with reading(settings) as connection:
-        check_published(connection, on)
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        with connection.transaction(), written(target) as partial, zipfile.ZipFile(partial, "w") as archive:
-            ((first,),) = connection.execute("SELECT min(sync_date) FROM published_dates").fetchall()
+        with connection.transaction():
+            first = check_published(connection, on)
             dates = {"on": on, "since": since or first}
-            files = [
-                _write_file(connection, archive, name, tells, select, dates) for name, (tells, select) in _FILES.items()
-            ]
-            manifest = _manifest(connection, dates, files)
-            archive.writestr(_entry("MANIFEST.json"), json.dumps(manifest, indent=2, default=str) + "\n")
+            with written(target) as partial, zipfile.ZipFile(partial, "w") as archive:
+                files = [
+                    _write_file(connection, archive, name, tells, select, dates)
+                    for name, (tells, select) in _FILES.items()
+                ]
+                manifest = _manifest(connection, dates, files)
+                archive.writestr(_entry("MANIFEST.json"), json.dumps(manifest, indent=2, default=str) + "\n")
     return files
 
 
@@ -187,15 +188,13 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 def _manifest(connection: Connection, dates: dict[str, date], files: list[EvidenceFile]) -> dict[str, Any]:
     info = connection.info
-    published = """SELECT DISTINCT ON (pipeline) pipeline, sync_date, sync_day, is_complete FROM published_dates
-        WHERE sync_date <= %(on)s ORDER BY pipeline, sync_date DESC"""
     (asked,) = fetch(connection, "SELECT now() AS queried_at, current_user AS database_role, version() AS server")
     return {
         "deskroll": version("deskroll"),
         **asked,
         "database": f"{info.dbname} on {info.host}",
         **dates,
-        "published": fetch(connection, published, dict(dates)),
+        "published": published_on(connection, dates["on"]),
         "about_cells": "An apostrophe was put before each cell that a spreadsheet would run as a formula.",
         "files": [asdict(file) for file in files],
     }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -15,6 +16,7 @@ from deskroll.postgres.database import Connection
 from deskroll.postgres.migrations import names
 from deskroll.queries import check_published, reading
 from deskroll.settings import Settings
+from deskroll.sql import sql_text
 
 ON_A_DATE: Final = ("agents", "agent_roles", "groups", "group_members", "cards", "budgets")
 """What there is a function of a date for, such as agents_on()."""
@@ -44,7 +46,7 @@ def write_export(settings: Settings, table: str, on: date | None, target: Path, 
         DeskrollError: the file cannot be written.
     """
     writers: dict[str, Callable[[Connection, sql.Composed, Path], int]] = {
-        ".csv": _write_raw_csv if as_is else _write_csv,
+        ".csv": partial(_write_csv, as_is=as_is),
         ".json": _write_json,
         ".parquet": _write_parquet,
     }
@@ -53,8 +55,8 @@ def write_export(settings: Settings, table: str, on: date | None, target: Path, 
         raise UsageError(f"{target.name} names no format.", f"It must end in {', '.join(writers)}.")
     with reading(settings) as connection:
         query = _query(connection, table, on)
-        with written(target) as partial:
-            return write(connection, query, partial)
+        with written(target) as unfinished:
+            return write(connection, query, unfinished)
 
 
 @contextmanager
@@ -64,30 +66,31 @@ def written(target: Path) -> Iterator[Path]:
     Raises:
         DeskrollError: it cannot be written.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        partial.touch(mode=0o600, exist_ok=False)
+        unfinished.touch(mode=0o600, exist_ok=False)
         try:
-            yield partial
-            partial.replace(target)
+            yield unfinished
+            unfinished.replace(target)
         finally:
             with suppress(FileNotFoundError):
-                partial.unlink()
+                unfinished.unlink()
     except OSError as error:
         raise DeskrollError(
             f"{target} cannot be written: {error.strerror}.", "Nothing was written. Name another file, or make room."
         ) from error
 
 
-def copy_csv(connection: Connection, query: sql.Composable, write: Callable[[bytes], Any]) -> int:
+def copy_csv(
+    connection: Connection, query: sql.Composable, write: Callable[[bytes], Any], *, as_is: bool = False
+) -> int:
     """Write the rows of a query as CSV, as they come; returns how many. No cell is one that a spreadsheet would run.
 
-    Such a cell gets an apostrophe before it. What a list has stands in one cell, with "; " between.
+    Such a cell gets an apostrophe before it. What a list has stands in one cell, with "; " between. With `as_is` each
+    cell is as PostgreSQL writes it.
     """
-    return _copy(connection, _with_plain_cells(connection, query), write)
-
-
-def _copy(connection: Connection, query: sql.Composable, write: Callable[[bytes], Any]) -> int:
+    if not as_is:
+        query = _with_plain_cells(connection, query)
     with connection.cursor() as cursor:
         with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, HEADER)").format(query)) as rows:
             for chunk in rows:
@@ -132,14 +135,9 @@ def _query(connection: Connection, table: str, on: date | None) -> sql.Composed:
     return sql.SQL("SELECT * FROM {}({}) ORDER BY 1, 2").format(sql.Identifier(f"{table}_on"), on)
 
 
-def _write_csv(connection: Connection, query: sql.Composed, path: Path) -> int:
+def _write_csv(connection: Connection, query: sql.Composed, path: Path, *, as_is: bool) -> int:
     with path.open("wb") as sink:
-        return copy_csv(connection, query, sink.write)
-
-
-def _write_raw_csv(connection: Connection, query: sql.Composed, path: Path) -> int:
-    with path.open("wb") as sink:
-        return _copy(connection, query, sink.write)
+        return copy_csv(connection, query, sink.write, as_is=as_is)
 
 
 def _write_json(connection: Connection, query: sql.Composed, path: Path) -> int:
@@ -184,15 +182,14 @@ def _write_parquet(connection: Connection, query: sql.Composed, path: Path) -> i
             rows = _copy_objects(connection, sql.SQL("SELECT {} FROM ({}) AS q").format(plain, query), sink)
         columns = {name: _PARQUET_TYPES.get(kind, "VARCHAR") for name, kind in types}
         numbers = ", ".join(
-            f"CAST({_quoted(name)} AS DECIMAL({_MOST_DIGITS}, {scale})) AS {_quoted(name)}"
-            for name, scale in scales.items()
+            f'CAST("{name}" AS DECIMAL({_MOST_DIGITS}, {scale})) AS "{name}"' for name, scale in scales.items()
         )
         with duckdb.connect() as engine:
             engine.execute(
                 f"""COPY (
                     SELECT * {f"REPLACE ({numbers})" if numbers else ""}
                     FROM read_json(?, format = 'newline_delimited', columns = {columns}, maximum_object_size = ?)
-                ) TO '{str(path).replace("'", "''")}' (FORMAT parquet)""",
+                ) TO {sql_text(str(path))} (FORMAT parquet)""",
                 [str(lines), max(lines.stat().st_size, 1 << 20)],
             )
         return rows
@@ -217,7 +214,3 @@ def _scales(connection: Connection, query: sql.Composed, numbers: list[str]) -> 
         if scale + digits <= _MOST_DIGITS:
             scales[name] = scale
     return scales
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -234,7 +234,7 @@ def status_on(settings: Settings, on: date) -> Row:
     with reading(settings) as connection:
         check_published(connection, on)
         facts = {label: fetch(connection, select, {"on": on})[0]["count"] for label, select in _FACTS_ON.items()}
-        return {"on": on, "facts": facts, "pipelines": fetch(connection, _PUBLISHED_ON, {"on": on})}
+        return {"on": on, "facts": facts, "pipelines": published_on(connection, on)}
 
 
 def groups(settings: Settings, on: date | None = None) -> list[Row]:
@@ -250,18 +250,25 @@ def groups(settings: Settings, on: date | None = None) -> list[Row]:
         return fetch(connection, _GROUPS_ON, {"on": on})
 
 
-def check_published(connection: Connection, on: date) -> None:
-    """See that something was published up to a date.
+def published_on(connection: Connection, on: date) -> list[Row]:
+    """Which published date of each pipeline says what was true on a date, and whether absence from it counted."""
+    return fetch(connection, _PUBLISHED_ON, {"on": on})
+
+
+def check_published(connection: Connection, on: date) -> date:
+    """See that something was published up to a date; returns the first date that was.
 
     Raises:
         UsageError: nothing was.
     """
+    first: date | None
     ((first,),) = connection.execute("SELECT min(sync_date) FROM published_dates").fetchall()
     if first is None or on < first:
         raise UsageError(
             f"Nothing was published up to {on}.",
             f"The first date is {first}." if first else "Run `deskroll sync DATA --day DAY` first.",
         )
+    return first
 
 
 def agent(settings: Settings, who: str) -> Row:

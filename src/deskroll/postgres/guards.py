@@ -73,10 +73,11 @@ def count_changed(connection: Connection, guards: Collection[Guard], now: Mappin
             FROM guarded_changes WHERE guarded = ANY (%s) GROUP BY guarded, was_there, is_there""",
             [[guard.guarded for guard in guards]],
         ).fetchall()
-    every = Counter({(name, is_there): count for name, was_there, is_there, count, _ in rows if is_there != was_there})
-    unasked = Counter(
-        {(name, is_there): count for name, was_there, is_there, _, count in rows if is_there != was_there}
-    )
+    every: Counter[tuple[str, bool]] = Counter()
+    unasked: Counter[tuple[str, bool]] = Counter()
+    for name, was_there, is_there, count, count_unasked in rows:
+        if is_there != was_there:
+            every[name, is_there], unasked[name, is_there] = count, count_unasked
     return {
         guard: Changed(now[name] + every[name, False] - every[name, True], unasked[name, guard.is_gain])
         for guard in guards
